@@ -1,0 +1,231 @@
+//! The configuration as finished domain values. There is no half-valid form: [`Draft`] reads the
+//! TOML shape and the environment, and reports every mistake at once, with line and key.
+//!
+//! Pure: text, environment and catalog are handed in. Secrets are references here ([`SecretRef`]);
+//! `sources` reads them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ipnet::IpNet;
+
+use crate::catalog::Catalog;
+use crate::host::{Authority, Host};
+use crate::ids::{AccountId, AppId, CallerId};
+use crate::policy::CallerPolicy;
+use crate::secret::{Secret, TokenDigest};
+
+/// Everything that can be configured, checked.
+#[derive(Clone)]
+pub struct Config {
+    /// The file it was read from; `None` for the defaults.
+    pub file: Option<PathBuf>,
+    pub data_dir: PathBuf,
+    /// Further app definitions, beside the embedded ones; same slug replaces.
+    pub apps_dir: Option<PathBuf>,
+    pub proxy: Proxy,
+    pub web: Web,
+    pub admin: Admin,
+    pub ca: Ca,
+    pub upstream: Upstream,
+    pub log: Log,
+    pub audit: Audit,
+    pub catalog: Arc<Catalog>,
+    pub accounts: Vec<Account>,
+    pub callers: Vec<Caller>,
+}
+
+/// `[proxy]`: the forward proxy's listeners.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    pub listen: Vec<SocketAddr>,
+    /// Listeners that speak TLS to the client (`HTTPS_PROXY=https://…`).
+    pub tls_listen: Vec<SocketAddr>,
+    pub tls: Option<ListenerTls>,
+    /// Hosts of no app.
+    pub unmatched: Untouched,
+    /// Hosts of an app of which the caller has no account.
+    pub unbound: Untouched,
+    pub max_connections: usize,
+    /// Blind tunnels and WebSockets that one caller may hold open.
+    pub max_tunnels_per_caller: usize,
+    pub max_header_bytes: usize,
+    pub header_timeout: Duration,
+    pub handshake_timeout: Duration,
+    /// A connection or tunnel without a byte in either direction.
+    pub idle_timeout: Duration,
+    /// How long requests in flight may take to end after SIGTERM.
+    pub shutdown_timeout: Duration,
+}
+
+/// What happens to traffic that gets no credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untouched {
+    Tunnel,
+    Deny,
+}
+
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Callers may prove themselves with certificates that this CA signed.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// `[web]`: gateway, API and pages.
+#[derive(Clone, Debug)]
+pub struct Web {
+    pub listen: Option<SocketAddr>,
+    /// Names by which the listener may be addressed, beside its own address (DNS rebinding).
+    pub hosts: Vec<Host>,
+}
+
+/// `[admin]`: metrics and health.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[ca]`: the local CA, used when it is first created.
+#[derive(Clone, Debug)]
+pub struct Ca {
+    /// Name constraints: the CA can then sign for these names and the names below them only.
+    pub permitted: Vec<Host>,
+    pub ca_lifetime: Duration,
+    pub leaf_lifetime: Duration,
+    pub leaf_cache: usize,
+}
+
+/// `[upstream]`: how origins are reached.
+#[derive(Clone)]
+pub struct Upstream {
+    /// `host:port` (or `host` for all ports) to a fixed address, exempt from the address guard.
+    pub resolve: Vec<Override>,
+    /// PEM files with roots that are trusted beside the system's.
+    pub roots: Vec<PathBuf>,
+    /// Private ranges that may be dialled. Metadata addresses and our own ports never.
+    pub allow: Vec<IpNet>,
+    /// The local address to send from.
+    pub bind: Option<IpAddr>,
+    pub proxy: Option<UpstreamProxy>,
+    pub http2: bool,
+    pub connect_timeout: Duration,
+    pub tls_timeout: Duration,
+    /// From the request's end to the answer's head.
+    pub first_byte_timeout: Duration,
+    /// Between two pieces of a body.
+    pub idle_timeout: Duration,
+    /// How long an idle connection is kept for the next request.
+    pub keep_alive: Duration,
+    pub max_idle_per_host: usize,
+    pub max_connections_per_host: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    pub host: Host,
+    pub port: Option<u16>,
+    pub to: SocketAddr,
+}
+
+/// A proxy to chain to.
+#[derive(Clone)]
+pub struct UpstreamProxy {
+    pub authority: Authority,
+    /// `user:password`.
+    pub credentials: Option<SecretRef>,
+    /// Names are resolved and guarded here, and the parent gets the address. Off: the parent
+    /// resolves, so the address guard sees names only.
+    pub resolve_locally: bool,
+}
+
+/// `[log]`: one line per request and what else is worth saying, on standard error.
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub format: LogFormat,
+    /// A `tracing` filter: `info`, `countersign=debug`.
+    pub filter: String,
+    pub requests: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+/// `[audit]`: the chained record of every use.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// `None`: `audit.jsonl` in the data directory.
+    pub file: Option<PathBuf>,
+    pub enabled: bool,
+    /// Written before bytes leave; a request that cannot be recorded is refused.
+    pub strict: bool,
+    /// Events that may wait for the disk.
+    pub queue: usize,
+}
+
+/// Where a secret is read from.
+#[derive(Clone)]
+pub struct SecretRef {
+    pub place: Place,
+    /// Read again this often. `None`: at start, on reload, and when the origin answers 401.
+    pub ttl: Option<Duration>,
+    /// How long the last good value serves while reading fails.
+    pub failure_ttl: Duration,
+}
+
+#[derive(Clone)]
+pub enum Place {
+    Env(String),
+    File(PathBuf),
+    Exec { command: Vec<String>, timeout: Duration },
+    Inline(Secret),
+}
+
+/// `[accounts.<name>]`.
+#[derive(Clone)]
+pub struct Account {
+    pub name: AccountId,
+    /// `apn_` and a digest of the name.
+    pub id: AccountId,
+    pub app: AppId,
+    /// The app's `[auth.<id>]`.
+    pub auth: String,
+    /// Values that are no secret, such as a subdomain.
+    pub fields: BTreeMap<String, String>,
+    pub secrets: BTreeMap<String, SecretRef>,
+}
+
+/// `[callers.<name>]`.
+#[derive(Clone)]
+pub struct Caller {
+    pub id: CallerId,
+    pub tokens: Vec<Token>,
+    /// The subject alternative name (DNS name, URI or e-mail) of its client certificate.
+    pub certificate: Option<String>,
+    pub expires_at: Option<SystemTime>,
+    pub policy: CallerPolicy,
+    pub rate: Option<Rate>,
+    /// Requests in flight at once.
+    pub max_concurrent: Option<u32>,
+}
+
+#[derive(Clone)]
+pub enum Token {
+    Digest(TokenDigest),
+    Reference(SecretRef),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub per_second: std::num::NonZeroU32,
+    pub burst: std::num::NonZeroU32,
+}

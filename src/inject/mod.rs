@@ -1,0 +1,315 @@
+//! Attaching one credential to one request head.
+//!
+//! Two steps, both pure. [`prepare`] renders an app's [`Attachment`]s with an account's values and
+//! checks the result; it runs when a value changes. [`Prepared::attach`] puts the finished values
+//! into a head; it runs on every request. The caller's own value in the same place is replaced,
+//! and so is one that a server would read as the same (`X_Api_Key` for `X-Api-Key`,
+//! `api%5fkey` for `api_key`). Everything else in the URL is kept byte for byte.
+
+mod mask;
+mod target;
+mod template;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, COOKIE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub use mask::Mask;
+pub use target::strip_segment;
+pub use template::{Error as TemplateError, Properties, Template};
+
+use crate::secret::Secret;
+
+/// One place in a request where an app wants a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    Header {
+        name: HeaderName,
+        value: Template,
+        optional: bool,
+    },
+    Query {
+        name: String,
+        value: Template,
+        optional: bool,
+    },
+    Cookie {
+        name: String,
+        value: Template,
+    },
+    Basic {
+        username: Template,
+        password: Template,
+    },
+    /// A segment put before the request's path, below `under` if the path starts with that.
+    Path {
+        segment: Template,
+        under: Option<String>,
+    },
+    /// A property of a JSON or form body.
+    Body {
+        name: String,
+        value: Template,
+    },
+    /// A companion header that is no credential, such as an API version.
+    Static {
+        name: HeaderName,
+        value: HeaderValue,
+        when: When,
+    },
+    /// A signature over the whole request.
+    Signature(Signature),
+}
+
+/// When a companion header is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Only if the caller did not send one.
+    Absent,
+    Always,
+}
+
+/// The signature schemes that an app definition can name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signature {
+    AwsSigV4 { service: Option<String>, region: Option<String> },
+    OAuth1 { method: String },
+    Hmac { algorithm: String },
+    Digest,
+}
+
+/// Longest rendered value. Origins refuse heads above 8 to 16 kB, so more is a mistake.
+const MAX_VALUE_BYTES: usize = 8 * 1024;
+
+/// Why a credential cannot be attached. Found when it is configured, not when it is used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error(
+        "the value for {place} has a line break, NUL or another character that is not visible ASCII; \
+             look for a stray newline at its end"
+    )]
+    NotVisible { place: String },
+    #[error("the value for {place} is longer than {MAX_VALUE_BYTES} bytes")]
+    TooLong { place: String },
+    #[error("{0} is understood in a definition, but this version cannot send it")]
+    Unsupported(&'static str),
+    #[error("the user name of HTTP Basic may not contain ':' (RFC 7617 §2)")]
+    ColonInUserName,
+}
+
+/// An account's credential, rendered and checked: what a request gets.
+#[derive(Clone, Default)]
+pub struct Prepared {
+    headers: Vec<(HeaderName, HeaderValue)>,
+    companions: Vec<(HeaderName, HeaderValue, When)>,
+    cookies: Vec<(String, Secret)>,
+    query: Vec<(String, Secret)>,
+    segments: Vec<target::Segment>,
+    mask: Mask,
+}
+
+/// Renders `attachments` with an account's values.
+pub fn prepare(attachments: &[Attachment], properties: &Properties) -> Result<Prepared, Error> {
+    let mut prepared = Prepared::default();
+    for attachment in attachments {
+        prepared.add(attachment, properties)?;
+    }
+    Ok(prepared)
+}
+
+impl Prepared {
+    fn add(&mut self, attachment: &Attachment, properties: &Properties) -> Result<(), Error> {
+        match attachment {
+            Attachment::Header { name, value, optional } => {
+                if let Some(text) = rendered(value, properties, *optional)? {
+                    self.headers.push((name.clone(), sensitive(&text, name.as_str())?));
+                    self.hide(value, &text, properties);
+                }
+            }
+            Attachment::Query { name, value, optional } => {
+                if let Some(text) = rendered(value, properties, *optional)? {
+                    check(text.expose(), &format!("query parameter {name}"))?;
+                    self.query.push((name.clone(), target::encode_query_value(&text)));
+                    self.hide(value, &text, properties);
+                }
+            }
+            Attachment::Cookie { name, value } => {
+                let text = value.render(properties)?;
+                check(text.expose(), &format!("cookie {name}"))?;
+                self.hide(value, &text, properties);
+                self.cookies.push((name.clone(), text));
+            }
+            Attachment::Basic { username, password } => {
+                let value = basic(username, password, properties)?;
+                self.headers.push((AUTHORIZATION, sensitive(&value, "authorization")?));
+                self.hide(username, &value, properties);
+                self.hide(password, &value, properties);
+            }
+            Attachment::Path { segment, under } => {
+                let text = segment.render(properties)?;
+                check(text.expose(), "the path")?;
+                self.segments.push(target::Segment::new(segment, &text, under.as_deref()));
+                self.hide(segment, &text, properties);
+            }
+            Attachment::Static { name, value, when } => {
+                self.companions.push((name.clone(), value.clone(), *when));
+            }
+            Attachment::Body { .. } => return Err(Error::Unsupported("a credential in the body")),
+            Attachment::Signature(kind) => return Err(Error::Unsupported(kind.name())),
+        }
+        Ok(())
+    }
+
+    /// Remembers every secret part, so that an origin that echoes it is masked.
+    fn hide(&mut self, template: &Template, rendered: &Secret, properties: &Properties) {
+        if template.is_constant() {
+            return;
+        }
+        for hole in template.holes() {
+            if let Some(value) = properties.get(hole) {
+                self.mask.add(value);
+            }
+        }
+        // `Basic dXNlcjpwYXNz`: the encoded form gives the parts away too.
+        let coded = rendered.expose().rsplit(' ').next().unwrap_or_default();
+        self.mask.add(&Secret::from(coded.to_owned()));
+    }
+
+    /// Puts the credential into `headers`, and into `target` where the app wants it there.
+    ///
+    /// # Errors
+    /// When the new target would not be a valid one; nothing may be sent then.
+    pub fn attach(
+        &self,
+        headers: &mut HeaderMap,
+        target: &mut PathAndQuery,
+    ) -> Result<(), http::uri::InvalidUri> {
+        for (name, value) in &self.headers {
+            remove_lookalikes(headers, name);
+            headers.insert(name.clone(), value.clone());
+        }
+        for (name, value, when) in &self.companions {
+            if *when == When::Always || !headers.contains_key(name) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+        if !self.cookies.is_empty() {
+            self.attach_cookies(headers);
+        }
+        if !self.query.is_empty() || !self.segments.is_empty() {
+            *target = target::rewrite(target, &self.segments, &self.query)?;
+        }
+        Ok(())
+    }
+
+    fn attach_cookies(&self, headers: &mut HeaderMap) {
+        let ours = |name: &str| self.cookies.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        let mut line = Vec::new();
+        for value in headers.get_all(COOKIE) {
+            for pair in value.as_bytes().split(|b| *b == b';') {
+                let pair = pair.trim_ascii();
+                let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+                if !pair.is_empty() && !std::str::from_utf8(name).is_ok_and(ours) {
+                    push_cookie(&mut line, pair);
+                }
+            }
+        }
+        for (name, value) in &self.cookies {
+            push_cookie(&mut line, format!("{name}={}", value.expose()).as_bytes());
+        }
+        if let Ok(mut value) = HeaderValue::from_bytes(&line) {
+            value.set_sensitive(true);
+            headers.insert(COOKIE, value);
+        }
+    }
+
+    /// What must not come back in an answer.
+    pub fn mask(&self) -> &Mask {
+        &self.mask
+    }
+}
+
+impl Signature {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::AwsSigV4 { .. } => "AWS Signature Version 4",
+            Self::OAuth1 { .. } => "OAuth 1.0a",
+            Self::Hmac { .. } => "a templated HMAC",
+            Self::Digest => "HTTP Digest",
+        }
+    }
+}
+
+fn push_cookie(line: &mut Vec<u8>, pair: &[u8]) {
+    if !line.is_empty() {
+        line.extend_from_slice(b"; ");
+    }
+    line.extend_from_slice(pair);
+}
+
+fn rendered(
+    template: &Template,
+    properties: &Properties,
+    optional: bool,
+) -> Result<Option<Secret>, Error> {
+    match template.render(properties) {
+        Ok(text) => Ok(Some(text)),
+        Err(TemplateError::Missing(_)) if optional => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// RFC 7617 §2. Either half may be a constant or empty (`{api_key}:`), and an empty half is not
+/// missing.
+fn basic(username: &Template, password: &Template, values: &Properties) -> Result<Secret, Error> {
+    let (user, password) = (username.render(values)?, password.render(values)?);
+    if user.expose().contains(':') {
+        return Err(Error::ColonInUserName);
+    }
+    check(user.expose(), "the user name")?;
+    check(password.expose(), "the password")?;
+    let pair = Secret::from(format!("{}:{}", user.expose(), password.expose()));
+    Ok(Secret::from(format!("Basic {}", STANDARD.encode(pair.expose()))))
+}
+
+fn sensitive(value: &Secret, place: &str) -> Result<HeaderValue, Error> {
+    check(value.expose(), &format!("header {place}"))?;
+    let mut value = HeaderValue::from_str(value.expose())
+        .map_err(|_| Error::NotVisible { place: place.to_owned() })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn check(value: &str, place: &str) -> Result<(), Error> {
+    let place = || place.to_owned();
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(Error::TooLong { place: place() });
+    }
+    let visible = value.bytes().all(|b| (0x20..0x7f).contains(&b));
+    if !visible || value.starts_with(' ') || value.ends_with(' ') {
+        return Err(Error::NotVisible { place: place() });
+    }
+    Ok(())
+}
+
+/// CGI and WSGI servers fold `-` and `_` into one, so a caller could shadow ours
+/// (oauth2-proxy CVE-2025-64484).
+fn remove_lookalikes(headers: &mut HeaderMap, name: &HeaderName) {
+    let folded = |a: u8| if a == b'_' { b'-' } else { a };
+    let alike = |other: &HeaderName| {
+        other.as_str().len() == name.as_str().len()
+            && other != name
+            && other.as_str().bytes().map(folded).eq(name.as_str().bytes().map(folded))
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(|other| alike(other)).cloned().collect();
+    for other in found {
+        headers.remove(other);
+    }
+}
+
+#[cfg(test)]
+mod tests;
