@@ -1,5 +1,15 @@
+//! countersign: an authenticating HTTP forward proxy. Requests go in bare and leave with the right
+//! credential; the caller never holds the secret.
+//!
+//! One house, one direction: a room imports only from the floors below it (`tests/floors.rs` checks
+//! it). `ARCHITECTURE.md` follows one request from socket to socket. Lowest first:
+
+// 0: values; nothing of ours.
 pub mod clock;
 pub mod host;
 pub mod ids;
-pub mod inject;
 pub mod secret;
+
+// 1: attach one credential to one request head; pure.
+pub mod inject;
+

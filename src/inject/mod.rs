@@ -227,6 +227,19 @@ impl Prepared {
         }
     }
 
+    /// Whether both would put the same bytes into a request.
+    pub fn same_as(&self, other: &Prepared) -> bool {
+        let pairs = |a: &[(String, Secret)], b: &[(String, Secret)]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && a.1.same_as(&b.1))
+        };
+        self.headers == other.headers
+            && self.companions == other.companions
+            && pairs(&self.cookies, &other.cookies)
+            && pairs(&self.query, &other.query)
+            && self.segments.len() == other.segments.len()
+            && self.segments.iter().zip(&other.segments).all(|(a, b)| a.same_as(b))
+    }
+
     /// What must not come back in an answer.
     pub fn mask(&self) -> &Mask {
         &self.mask

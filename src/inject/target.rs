@@ -61,6 +61,10 @@ impl Segment {
         let encoded = utf8_percent_encode(rendered.expose(), PATH).to_string();
         Self { text: Secret::from(encoded), shape: Shape::of(template, under) }
     }
+
+    pub fn same_as(&self, other: &Segment) -> bool {
+        self.text.same_as(&other.text)
+    }
 }
 
 /// `path` without the segment that a caller's SDK put where the credential goes
