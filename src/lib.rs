@@ -13,3 +13,6 @@ pub mod secret;
 // 1: attach one credential to one request head; pure.
 pub mod inject;
 
+// 2: apps; pure.
+pub mod catalog;
+

@@ -4,12 +4,37 @@
 //! host ([`index`]). Pure: files are read at the edge and handed in as text. The facts behind the
 //! shape: RFC 6749 for OAuth, RFC 9110 §11 for HTTP authentication.
 
+mod attach;
+mod grants;
+mod hosts;
+mod index;
+mod lint;
+mod mistake;
+mod parse;
+mod path;
+mod search;
+mod table;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use http::{HeaderName, Method};
+use serde_json::Value;
 
 use crate::host::Host;
 use crate::ids::AppId;
 use crate::inject::{Attachment, Template};
+
+pub use grants::{
+    Assertion, CallbackCheck, Capture, ClientAuth, ErrorInReply, FollowUp, Jwt, Lifetime, OAuth1,
+    OAuth2, Param, ParamPlace, Pkce, Pointer, Refresh, Revocation, RevocationAuth, Rotation, Site,
+    TimeUnit, TokenBody,
+};
+pub use hosts::{Error as HostError, HostPattern, HostTemplate, Origin};
+pub use index::{Claims, HostIndex};
+pub use lint::lint;
+pub use mistake::{Mistake, Severity, did_you_mean};
+pub use path::{PathGlob, is_odd, prefix_covers};
 
 /// One API and every way to authenticate to it.
 #[derive(Debug, Clone)]
@@ -27,7 +52,8 @@ pub struct App {
 }
 
 /// How well the facts are founded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Confidence {
     /// Checked by hand or agreed by two sources.
     #[default]
@@ -46,13 +72,17 @@ pub struct Auth {
     /// Where relative URLs and the gateway go: `https://{subdomain}.zendesk.com/api/v2`.
     pub base_url: Template,
     pub attach: Vec<Attachment>,
-    /// Hosts or paths where something else is attached, or nothing.
+    /// Hosts or paths where something else is attached, or nothing. The first that fits counts.
     pub exceptions: Vec<Exception>,
     pub fields: Vec<Field>,
     pub oauth2: Option<OAuth2>,
     pub oauth1: Option<OAuth1>,
     pub jwt: Option<Jwt>,
     pub test: Option<TestRequest>,
+    /// `http://` hosts are meant, wherever they are.
+    pub clear_text: bool,
+    /// The line of `[auth.<id>]`, for messages.
+    pub line: Option<usize>,
 }
 
 /// The catalog's kinds. What is attached says the rest.
@@ -72,3 +102,387 @@ pub enum AuthKind {
     Signature,
     None,
 }
+
+/// What is attached at some hosts or paths instead of [`Auth::attach`].
+#[derive(Debug, Clone)]
+pub struct Exception {
+    pub host: HostPattern,
+    /// Only these paths. Empty: every path below the host pattern's prefix.
+    pub paths: Vec<PathGlob>,
+    /// Empty: the request goes out, without a credential.
+    pub attach: Vec<Attachment>,
+}
+
+/// Which attachments a request gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// [`Auth::attach`].
+    Usual,
+    /// [`Auth::exceptions`] at this place.
+    Exception(usize),
+    /// The host has exceptions by path, and this path can be read in two ways. Nothing is attached.
+    Unclear,
+}
+
+/// A value that an account brings.
+#[derive(Debug, Clone)]
+pub struct Field {
+    pub name: String,
+    pub label: String,
+    pub help: Option<String>,
+    pub placeholder: Option<String>,
+    pub secret: bool,
+    pub optional: bool,
+    pub kind: FieldKind,
+    pub pattern: Option<Pattern>,
+    pub default: Option<String>,
+    /// When not empty, the value is one of these.
+    pub choices: Vec<String>,
+    pub origin: FieldOrigin,
+}
+
+/// What a field's value is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum FieldKind {
+    #[default]
+    Text,
+    /// A whole host, `gitlab.acme.example`.
+    Host(HostRule),
+    /// An `https` URL whose host counts.
+    Url(HostRule),
+}
+
+/// Which hosts a [`FieldKind::Host`] or [`FieldKind::Url`] field may name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostRule {
+    /// `docusign.net`: the host is this name or below it. Empty: any.
+    pub suffixes: Vec<String>,
+    /// Whether an IP address will do.
+    pub addresses: bool,
+}
+
+/// Where a field's value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum FieldOrigin {
+    /// The person who connects the account types it.
+    #[default]
+    Asked,
+    TokenResponse,
+    Callback,
+    PostExchange,
+    /// The first group of `pattern`, found in the value of `field`.
+    Derived {
+        field: String,
+        pattern: Pattern,
+    },
+}
+
+/// A regular expression together with its text.
+#[derive(Clone)]
+pub struct Pattern(regex_lite::Regex);
+
+/// A request that proves that a credential works. It carries none itself.
+#[derive(Debug, Clone)]
+pub struct TestRequest {
+    pub method: Method,
+    pub url: Template,
+    pub headers: Vec<(HeaderName, String)>,
+    /// Text goes out as it is, everything else as JSON.
+    pub body: Option<Value>,
+    pub expect: Expect,
+}
+
+/// What a good answer to a [`TestRequest`] looks like.
+#[derive(Debug, Clone, Default)]
+pub struct Expect {
+    /// One of these. Empty: any that is not in `status_not`.
+    pub status: Vec<u16>,
+    pub status_not: Vec<u16>,
+    pub json: BTreeMap<Pointer, Expected>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expected {
+    /// There, and not null.
+    Present,
+    Equal(Value),
+}
+
+/// What an answer to a [`TestRequest`] lacks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unmet {
+    #[error("status {0} is not what a good answer has")]
+    Status(u16),
+    #[error("the answer's JSON is not as expected at {0}")]
+    Json(String),
+}
+
+impl Expect {
+    /// # Errors
+    /// The first thing that is not as a good answer has it.
+    pub fn met(&self, status: u16, body: &[u8]) -> Result<(), Unmet> {
+        let listed = match self.status.is_empty() {
+            true => !self.status_not.contains(&status),
+            false => self.status.contains(&status),
+        };
+        if !listed {
+            return Err(Unmet::Status(status));
+        }
+        let json: Value = match self.json.is_empty() {
+            true => return Ok(()),
+            false => serde_json::from_slice(body).unwrap_or_default(),
+        };
+        let good = |(at, expected): &(&Pointer, &Expected)| match (at.find(&json), expected) {
+            (Some(found), Expected::Present) => !found.is_null(),
+            (Some(found), Expected::Equal(value)) => found == value,
+            (None, _) => false,
+        };
+        match self.json.iter().find(|pair| !good(pair)) {
+            Some((at, _)) => Err(Unmet::Json(at.as_str().to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Every app, and which one owns a host. Immutable.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    apps: BTreeMap<AppId, Arc<App>>,
+    index: HostIndex,
+}
+
+/// The definitions that the binary carries.
+#[derive(rust_embed::Embed)]
+#[folder = "config/apps"]
+struct Embedded;
+
+impl Catalog {
+    /// The apps that come with the binary.
+    ///
+    /// # Errors
+    /// A test proves that there are none; a caller treats them like those of a user's file.
+    pub fn embedded() -> Result<Self, Vec<Mistake>> {
+        Self::build(Self::embedded_files())
+    }
+
+    /// File names and texts of the embedded definitions, to put a user's own after them.
+    pub fn embedded_files() -> impl Iterator<Item = (String, String)> {
+        let definitions = Embedded::iter().filter(|name| name.ends_with(".toml"));
+        definitions.filter_map(|name| {
+            let file = Embedded::get(&name)?;
+            Some((name.to_string(), String::from_utf8_lossy(&file.data).into_owned()))
+        })
+    }
+
+    /// Reads all files; a later one replaces an earlier one with the same id. `files` are names
+    /// (for messages) and TOML texts.
+    ///
+    /// # Errors
+    /// Every mistake of every file, and every overlap of two apps. Warnings are no errors:
+    /// [`Catalog::warnings`].
+    pub fn build(files: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let mut apps = BTreeMap::new();
+        for (file, text) in files {
+            match parse::app(&file, &text) {
+                Ok(app) => {
+                    mistakes.extend(lint(&app).into_iter().filter(Mistake::is_error));
+                    apps.insert(app.id.clone(), Arc::new(app));
+                }
+                Err(found) => mistakes.extend(found),
+            }
+        }
+        match HostIndex::build(apps.values()) {
+            Ok(index) if mistakes.is_empty() => Ok(Self { apps, index }),
+            Ok(_) => Err(mistakes),
+            Err(overlaps) => Err([mistakes, overlaps].concat()),
+        }
+    }
+
+    pub fn app(&self, id: &str) -> Option<&Arc<App>> {
+        self.apps.get(id)
+    }
+
+    /// All apps, sorted by id.
+    pub fn apps(&self) -> impl Iterator<Item = &Arc<App>> {
+        self.apps.values()
+    }
+
+    /// Of the hosts that are known without an account.
+    pub fn index(&self) -> &HostIndex {
+        &self.index
+    }
+
+    /// What [`lint`] finds worth a look, but not worth a refusal.
+    pub fn warnings(&self) -> Vec<Mistake> {
+        self.apps().flat_map(|app| lint(app)).collect()
+    }
+
+    /// Apps whose id, name, description or category has `words`, best first.
+    pub fn search(&self, words: &str) -> Vec<&Arc<App>> {
+        search::search(self.apps(), words)
+    }
+}
+
+impl App {
+    pub fn auth(&self, id: &str) -> Option<&Auth> {
+        self.auths.iter().find(|auth| auth.id == id)
+    }
+
+    /// What an account uses that names none.
+    pub fn default_auth(&self) -> &Auth {
+        &self.auths[0]
+    }
+}
+
+impl Auth {
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// Which attachments a request to `path` (as sent, no query) on one of the account's own
+    /// hosts gets.
+    pub fn choice(&self, host: &Host, port: u16, path: &str) -> Choice {
+        let here = |e: &Exception| e.host.port == port && e.host.host.matches(host);
+        let mut exceptions = self.exceptions.iter().enumerate().filter(|(_, e)| here(e)).peekable();
+        if exceptions.peek().is_none() {
+            return Choice::Usual;
+        }
+        let odd = is_odd(path);
+        for (at, exception) in exceptions {
+            if exception.is_by_path() && odd {
+                return Choice::Unclear;
+            }
+            if exception.covers(path) {
+                return Choice::Exception(at);
+            }
+        }
+        Choice::Usual
+    }
+
+    /// The attachments behind a [`Choice`]; none when it is unclear.
+    pub fn attachments(&self, choice: Choice) -> &[Attachment] {
+        match choice {
+            Choice::Usual => &self.attach,
+            Choice::Exception(at) => self.exceptions.get(at).map_or(&[], |e| &e.attach),
+            Choice::Unclear => &[],
+        }
+    }
+}
+
+impl Exception {
+    fn is_by_path(&self) -> bool {
+        self.host.prefix.is_some() || !self.paths.is_empty()
+    }
+
+    fn covers(&self, path: &str) -> bool {
+        let below = self.host.prefix.as_deref().is_none_or(|prefix| prefix_covers(prefix, path));
+        below && (self.paths.is_empty() || self.paths.iter().any(|glob| glob.matches(path)))
+    }
+}
+
+/// Why a field does not take a value. Never repeats the value, which may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidValue {
+    #[error("\"{field}\" must match {pattern}")]
+    Pattern { field: String, pattern: String },
+    #[error("\"{field}\" must be one of {}", choices.join(", "))]
+    Choice { field: String, choices: Vec<String> },
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+impl Field {
+    /// Checks a value that is configured for this field.
+    ///
+    /// # Errors
+    /// When the field's choices, pattern or kind do not allow it.
+    pub fn check(&self, value: &str) -> Result<(), InvalidValue> {
+        if !self.choices.is_empty() && !self.choices.iter().any(|choice| choice == value) {
+            let (field, choices) = (self.name.clone(), self.choices.clone());
+            return Err(InvalidValue::Choice { field, choices });
+        }
+        match &self.pattern {
+            Some(pattern) if !pattern.found_in(value) => {
+                let (field, pattern) = (self.name.clone(), pattern.as_str().to_owned());
+                Err(InvalidValue::Pattern { field, pattern })
+            }
+            _ => Ok(hosts::check_kind(self, value)?),
+        }
+    }
+
+    /// Whether a person is asked for it.
+    pub fn is_asked(&self) -> bool {
+        self.origin == FieldOrigin::Asked
+    }
+}
+
+impl Pattern {
+    /// # Errors
+    /// When `text` is not a regular expression.
+    pub fn new(text: &str) -> Result<Self, regex_lite::Error> {
+        regex_lite::Regex::new(text).map(Self)
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// Anchors are the pattern's own business: `^xoxb-` looks at the beginning only.
+    pub fn found_in(&self, value: &str) -> bool {
+        self.0.is_match(value)
+    }
+
+    /// Whether the whole of `value` is one match.
+    pub fn covers(&self, value: &str) -> bool {
+        self.0.find(value).is_some_and(|found| found.range() == (0..value.len()))
+    }
+
+    /// The first group's text, or the whole match when there is no group.
+    pub fn capture<'a>(&self, value: &'a str) -> Option<&'a str> {
+        let groups = self.0.captures(value)?;
+        groups.get(1).or_else(|| groups.get(0)).map(|found| found.as_str())
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Pattern {}
+
+impl std::fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "/{}/", self.as_str())
+    }
+}
+
+impl AuthKind {
+    /// As the TOML has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Oauth2 => "oauth2",
+            Self::Oauth2ClientCredentials => "oauth2_client_credentials",
+            Self::Oauth2Password => "oauth2_password",
+            Self::Oauth1 => "oauth1",
+            Self::ApiKey => "api_key",
+            Self::Bearer => "bearer",
+            Self::Basic => "basic",
+            Self::Jwt => "jwt",
+            Self::TokenExchange => "token_exchange",
+            Self::AwsSigv4 => "aws_sigv4",
+            Self::Signature => "signature",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether tokens come from an authorization server by OAuth 2.
+    pub fn is_oauth2(self) -> bool {
+        matches!(self, Self::Oauth2 | Self::Oauth2ClientCredentials | Self::Oauth2Password)
+    }
+}
+
+#[cfg(test)]
+mod tests;

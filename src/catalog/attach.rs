@@ -1,0 +1,151 @@
+//! `attach`: the list of places where an app wants a value.
+
+use http::{HeaderName, HeaderValue};
+
+use super::table::Section;
+use crate::inject::{Attachment, Signature, Template, When};
+
+pub fn list(section: &Section<'_>) -> Vec<Attachment> {
+    let entry = |entry: Section<'_>| {
+        let found = one(&entry);
+        entry.finish();
+        found
+    };
+    section.sections("attach").into_iter().filter_map(entry).collect()
+}
+
+type Read = fn(&Section<'_>) -> Option<Attachment>;
+
+/// Each entry has one key that says what it is.
+const PLACES: [(&str, Read); 11] = [
+    ("header", header),
+    ("query", query),
+    ("cookie", cookie),
+    ("basic", basic),
+    ("path", path),
+    ("body", body),
+    ("static", companion),
+    ("aws_sigv4", aws),
+    ("oauth1", oauth1),
+    ("hmac", hmac),
+    ("digest", digest),
+];
+
+fn one(entry: &Section<'_>) -> Option<Attachment> {
+    let mut found = PLACES.iter().filter(|(key, _)| entry.has(key));
+    match (found.next(), found.next()) {
+        (Some((_, read)), None) => read(entry),
+        _ => {
+            let places: Vec<_> = PLACES.iter().map(|(key, _)| *key).collect();
+            entry.mistake("", format!("needs exactly one of {}", places.join(", ")));
+            None
+        }
+    }
+}
+
+fn header(entry: &Section<'_>) -> Option<Attachment> {
+    let optional = entry.flag("optional").unwrap_or(false);
+    let (name, value) = (header_name(entry, "header"), value(entry));
+    Some(Attachment::Header { name: name?, value: value?, optional })
+}
+
+fn query(entry: &Section<'_>) -> Option<Attachment> {
+    let optional = entry.flag("optional").unwrap_or(false);
+    let (name, value) = (token(entry, "query"), value(entry));
+    Some(Attachment::Query { name: name?, value: value?, optional })
+}
+
+fn cookie(entry: &Section<'_>) -> Option<Attachment> {
+    let (name, value) = (token(entry, "cookie"), value(entry));
+    Some(Attachment::Cookie { name: name?, value: value? })
+}
+
+fn basic(entry: &Section<'_>) -> Option<Attachment> {
+    let section = entry.section("basic")?;
+    let username = template(&section, "username");
+    let password = template(&section, "password");
+    section.finish();
+    Some(Attachment::Basic { username: username?, password: password? })
+}
+
+fn path(entry: &Section<'_>) -> Option<Attachment> {
+    let segment = entry.parsed("path", |text| match text.starts_with('/') {
+        true => Template::parse(text).map_err(|e| e.to_string()),
+        false => Err("a path segment starts with /".to_owned()),
+    });
+    let under = entry.text("under");
+    if under.as_ref().is_some_and(|u| !u.starts_with('/') || u.ends_with('/')) {
+        entry.mistake("under", "starts with / and does not end with it, as in \"/file\"");
+    }
+    Some(Attachment::Path { segment: segment?, under })
+}
+
+fn body(entry: &Section<'_>) -> Option<Attachment> {
+    let (name, value) = (entry.text("body"), value(entry));
+    Some(Attachment::Body { name: name?, value: value? })
+}
+
+fn companion(entry: &Section<'_>) -> Option<Attachment> {
+    let name = header_name(entry, "static");
+    let value = entry.parsed("value", |text| match text.contains(['{', '}']) {
+        true => Err("is sent as it is; for a value with holes use `header`".to_owned()),
+        false => HeaderValue::from_str(text).map_err(|e| e.to_string()),
+    });
+    let when = entry.word("when", &[("absent", When::Absent), ("always", When::Always)]);
+    Some(Attachment::Static { name: name?, value: value?, when: when.unwrap_or(When::Absent) })
+}
+
+fn aws(entry: &Section<'_>) -> Option<Attachment> {
+    let section = entry.section("aws_sigv4")?;
+    let (service, region) = (section.text("service"), section.text("region"));
+    section.finish();
+    Some(Attachment::Signature(Signature::AwsSigV4 { service, region }))
+}
+
+fn oauth1(entry: &Section<'_>) -> Option<Attachment> {
+    let section = entry.section("oauth1")?;
+    let method = section.needed("method");
+    section.finish();
+    Some(Attachment::Signature(Signature::OAuth1 { method }))
+}
+
+fn hmac(entry: &Section<'_>) -> Option<Attachment> {
+    let section = entry.section("hmac")?;
+    let algorithm = section.needed("algorithm");
+    section.finish();
+    Some(Attachment::Signature(Signature::Hmac { algorithm }))
+}
+
+fn digest(entry: &Section<'_>) -> Option<Attachment> {
+    match entry.flag("digest")? {
+        true => Some(Attachment::Signature(Signature::Digest)),
+        false => None,
+    }
+}
+
+fn value(entry: &Section<'_>) -> Option<Template> {
+    if !entry.has("value") {
+        entry.missing("value");
+    }
+    template(entry, "value")
+}
+
+fn template(section: &Section<'_>, key: &'static str) -> Option<Template> {
+    if !section.has(key) {
+        section.missing(key);
+    }
+    section.parsed(key, Template::parse)
+}
+
+fn header_name(entry: &Section<'_>, key: &'static str) -> Option<HeaderName> {
+    entry.parsed(key, |text| HeaderName::try_from(text).map_err(|e| e.to_string()))
+}
+
+/// A name that needs no escaping in a query or a cookie.
+fn token(entry: &Section<'_>, key: &'static str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~!$'()*+,:@[]".contains(c);
+    entry.parsed(key, |text| match !text.is_empty() && text.chars().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("is not a plain parameter name"),
+    })
+}
