@@ -16,3 +16,6 @@ pub mod inject;
 // 2: apps; pure.
 pub mod catalog;
 
+// 3: may this caller; pure.
+pub mod policy;
+

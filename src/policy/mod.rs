@@ -5,9 +5,22 @@
 //! allowing rule the answer is no. Paths are matched in normalised form, and a path that can be read
 //! in two ways never satisfies a narrower rule than "every path".
 
+pub mod cases;
+mod decide;
+mod denial;
+mod explain;
+mod path;
+mod pattern;
+
 use std::sync::Arc;
 
 use http::Method;
+
+pub use decide::{Decision, Permit, decide, decide_unmatched};
+pub use denial::{Asked, Denial, OwnHosts};
+pub use explain::{Considered, Explanation, Fit, explain};
+pub use path::Oddity;
+pub use pattern::{HostPattern, InvalidPattern, PathPattern};
 
 use crate::host::Host;
 use crate::ids::{AccountId, AppId, CallerId};
@@ -65,6 +78,7 @@ pub enum Effect {
 }
 
 /// What is asked. `path` is as sent, without the credential's own segment and without the query.
+/// `port` is the one that will be dialled: a plain request that is upgraded asks for 443.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     pub method: &'a Method,
@@ -76,3 +90,6 @@ pub struct Question<'a> {
     /// The account that the request named (header or `caller~nickname`).
     pub selector: Option<&'a str>,
 }
+
+#[cfg(test)]
+mod tests;
