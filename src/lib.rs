@@ -19,3 +19,6 @@ pub mod catalog;
 // 3: may this caller; pure.
 pub mod policy;
 
+// 4: from TOML to finished values; pure.
+pub mod config;
+

@@ -4,6 +4,17 @@
 //! Pure: text, environment and catalog are handed in. Secrets are references here ([`SecretRef`]);
 //! `sources` reads them.
 
+mod accounts;
+mod callers;
+mod draft;
+mod env;
+mod mistakes;
+mod secrets;
+mod sections;
+mod shape;
+mod values;
+mod warnings;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,7 +23,10 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
+pub use draft::Draft;
+
 use crate::catalog::Catalog;
+pub use crate::catalog::Mistake;
 use crate::host::{Authority, Host};
 use crate::ids::{AccountId, AppId, CallerId};
 use crate::policy::CallerPolicy;
@@ -229,3 +243,6 @@ pub struct Rate {
     pub per_second: std::num::NonZeroU32,
     pub burst: std::num::NonZeroU32,
 }
+
+#[cfg(test)]
+mod tests;

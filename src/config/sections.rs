@@ -1,0 +1,213 @@
+//! The sections with fixed keys, and their defaults. `config/countersign.toml` says the same to
+//! people, and a test holds the two together.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use super::secrets::{path, reference};
+use super::shape::Table;
+use super::values::{
+    address, bytes, duration, host, host_and_port, listener, network, optional_listener, parsed,
+    proxy_url, target,
+};
+use super::{
+    Admin, Audit, Ca, ListenerTls, Log, LogFormat, Override, Proxy, Untouched, Upstream,
+    UpstreamProxy, Web,
+};
+
+const PROXY_PORT: u16 = 3128;
+const WEB_PORT: u16 = 8080;
+const ADMIN_PORT: u16 = 9464;
+
+const MINUTE: u64 = 60;
+const DAY: u64 = 24 * 60 * MINUTE;
+
+/// The HTTP/1 parser works in a buffer of at least this size.
+const LEAST_HEADER_BYTES: usize = 8 * 1024;
+const MOST_HEADER_BYTES: usize = 16 * 1024 * 1024;
+/// Apple's platforms refuse server certificates that live longer.
+const LONGEST_LEAF: Duration = Duration::from_secs(397 * DAY);
+
+pub(super) fn proxy(table: &Table<'_>, base: &Path) -> Proxy {
+    let seconds = |key, default| time(table, key, default);
+    let proxy = Proxy {
+        listen: table.list("listen", listener).unwrap_or_else(|| vec![loopback(PROXY_PORT)]),
+        tls_listen: table.list("tls_listen", listener).unwrap_or_default(),
+        tls: listener_tls(&table.table("tls"), base),
+        unmatched: table.text("unmatched", untouched).unwrap_or(Untouched::Tunnel),
+        unbound: table.text("unbound", untouched).unwrap_or(Untouched::Deny),
+        max_connections: count(table, "max_connections", 10_000),
+        max_tunnels_per_caller: count(table, "max_tunnels_per_caller", 1024),
+        max_header_bytes: table.number("max_header_bytes", header_bytes).unwrap_or(64 * 1024),
+        header_timeout: seconds("header_timeout", 10),
+        handshake_timeout: seconds("handshake_timeout", 10),
+        idle_timeout: seconds("idle_timeout", 10 * MINUTE),
+        shutdown_timeout: seconds("shutdown_timeout", 25),
+    };
+    if !proxy.tls_listen.is_empty() && proxy.tls.is_none() {
+        table.say("`tls_listen` needs a certificate: add [proxy.tls] with `certificate` and `key`");
+    }
+    table.done();
+    proxy
+}
+
+fn listener_tls(table: &Table<'_>, base: &Path) -> Option<ListenerTls> {
+    let file = |text: &str| path(text, base);
+    let certificate = table.text("certificate", file);
+    let key = table.text("key", file);
+    let client_ca = table.text("client_ca", file);
+    if table.is_present() && !(table.has("certificate") && table.has("key")) {
+        table.say("`certificate` and `key` are both needed");
+    }
+    table.done();
+    Some(ListenerTls { certificate: certificate?, key: key?, client_ca })
+}
+
+pub(super) fn web(table: &Table<'_>) -> Web {
+    let web = Web {
+        listen: table.text("listen", optional_listener).unwrap_or(Some(loopback(WEB_PORT))),
+        hosts: table.list("hosts", host).unwrap_or_default(),
+    };
+    table.done();
+    web
+}
+
+pub(super) fn admin(table: &Table<'_>) -> Admin {
+    let listen = table.text("listen", optional_listener).unwrap_or(Some(loopback(ADMIN_PORT)));
+    table.done();
+    Admin { listen }
+}
+
+pub(super) fn ca(table: &Table<'_>) -> Ca {
+    let ca = Ca {
+        permitted: table.list("permitted", host).unwrap_or_default(),
+        ca_lifetime: time(table, "ca_lifetime", 365 * DAY),
+        leaf_lifetime: time(table, "leaf_lifetime", 7 * DAY),
+        leaf_cache: count(table, "leaf_cache", 1024),
+    };
+    if ca.leaf_lifetime > LONGEST_LEAF {
+        table.say("`leaf_lifetime` is at most 397d: Apple's systems refuse longer ones");
+    }
+    if ca.leaf_lifetime > ca.ca_lifetime {
+        table.say("`leaf_lifetime` is longer than `ca_lifetime`");
+    }
+    table.done();
+    ca
+}
+
+pub(super) fn upstream(table: &Table<'_>, base: &Path) -> Upstream {
+    let seconds = |key, default| time(table, key, default);
+    let upstream = Upstream {
+        resolve: overrides(&table.table("resolve")),
+        roots: table.list("roots", |text| path(text, base)).unwrap_or_default(),
+        allow: table.list("allow", network).unwrap_or_default(),
+        bind: table.text("bind", address),
+        proxy: parent(&table.table("proxy"), base),
+        http2: table.flag("http2", true),
+        connect_timeout: seconds("connect_timeout", 10),
+        tls_timeout: seconds("tls_timeout", 10),
+        first_byte_timeout: seconds("first_byte_timeout", MINUTE),
+        idle_timeout: seconds("idle_timeout", 5 * MINUTE),
+        keep_alive: seconds("keep_alive", MINUTE),
+        max_idle_per_host: count(table, "max_idle_per_host", 64),
+        max_connections_per_host: count(table, "max_connections_per_host", 1024),
+    };
+    table.done();
+    upstream
+}
+
+fn overrides(table: &Table<'_>) -> Vec<Override> {
+    let one = |(key, value): (&str, super::shape::Value<'_>)| {
+        let from = value.or_say(host_and_port(key));
+        let to = value.or_say(value.text().and_then(|text| target(&text)));
+        let (host, port) = from?;
+        Some(Override { host, port, to: to? })
+    };
+    table.entries().into_iter().filter_map(one).collect()
+}
+
+fn parent(table: &Table<'_>, base: &Path) -> Option<UpstreamProxy> {
+    let authority = table.text("url", proxy_url);
+    let credentials = table.value("credentials").and_then(|value| reference(&value, base));
+    let resolve_locally = table.text("resolve", |text| match text {
+        "local" => Ok(true),
+        "remote" => Ok(false),
+        _ => Err(format!("\"{}\" is neither \"local\" nor \"remote\"", text.escape_debug())),
+    });
+    if table.is_present() && !table.has("url") {
+        table.say("`url` is missing: \"http://host:port\"");
+    }
+    table.done();
+    let resolve_locally = resolve_locally.unwrap_or(true);
+    Some(UpstreamProxy { authority: authority?, credentials, resolve_locally })
+}
+
+pub(super) fn log(table: &Table<'_>) -> Log {
+    let log = Log {
+        format: table.text("format", log_format).unwrap_or(LogFormat::Auto),
+        filter: table.text("filter", log_filter).unwrap_or_else(|| "info".to_owned()),
+        requests: table.flag("requests", true),
+    };
+    table.done();
+    log
+}
+
+pub(super) fn audit(table: &Table<'_>, base: &Path) -> Audit {
+    let audit = Audit {
+        file: table.text("file", |text| path(text, base)),
+        enabled: table.flag("enabled", true),
+        strict: table.flag("strict", false),
+        queue: count(table, "queue", 8192),
+    };
+    if audit.strict && !audit.enabled {
+        table.say("`strict` needs `enabled = true`: every request would be refused");
+    }
+    table.done();
+    audit
+}
+
+fn untouched(text: &str) -> Result<Untouched, String> {
+    match text {
+        "tunnel" => Ok(Untouched::Tunnel),
+        "deny" => Ok(Untouched::Deny),
+        _ => Err(format!("\"{}\" is neither \"tunnel\" nor \"deny\"", text.escape_debug())),
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("\"{}\" is none of \"auto\", \"text\" and \"json\"", text.escape_debug())),
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("no filter: {error}; for example \"info,countersign=debug\"")),
+    }
+}
+
+fn header_bytes(text: &str) -> Result<usize, String> {
+    match bytes(text)? {
+        size if (LEAST_HEADER_BYTES..=MOST_HEADER_BYTES).contains(&size) => Ok(size),
+        _ => Err("must be from 8KiB to 16MiB".to_owned()),
+    }
+}
+
+fn time(table: &Table<'_>, key: &'static str, default_seconds: u64) -> Duration {
+    table.text(key, duration).unwrap_or(Duration::from_secs(default_seconds))
+}
+
+fn count(table: &Table<'_>, key: &'static str, default: usize) -> usize {
+    let positive = |text: &str| parsed::<std::num::NonZeroUsize>(text).map(Into::into);
+    let read = |text: &str| positive(text).map_err(|_| "must be 1 or more".to_owned());
+    table.number(key, read).unwrap_or(default)
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
