@@ -22,3 +22,6 @@ pub mod policy;
 // 4: from TOML to finished values; pure.
 pub mod config;
 
+// 5: metrics, log, audit.
+pub mod telemetry;
+

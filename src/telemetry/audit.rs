@@ -1,0 +1,651 @@
+//! The audit: a closed set of events, one chained line each, in one file that only grows.
+//!
+//! Events are formatted where they happen and numbered, hashed and written by one thread. When the
+//! disk fails, unsynced lines are cut off again, so that the file always ends with a whole line,
+//! ordinary events wait in the bounded queue, and those that somebody waits for fail. It is tried
+//! again until it works; nobody has to restart anything. What the queue could not hold is recorded
+//! as `events_lost`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::oneshot;
+
+use super::chain::{Head, head_path};
+use super::lines::{Batch, Notice, Queue, Take, Writer};
+use super::metrics::{AuthFailure, Metrics, Refresh, TunnelMode};
+use super::text::{self, Fields, Stamp};
+use super::{RequestRecord, SetupError, Style};
+use crate::clock::{Clock, unix_ms};
+use crate::ids::{AccountId, AppId, CallerId, RequestId};
+
+#[derive(Clone, Debug)]
+pub struct AuditSettings {
+    pub file: PathBuf,
+    /// Requests wait until they are recorded, and are refused if they cannot be.
+    pub strict: bool,
+    /// Events that may wait for the disk.
+    pub queue: usize,
+}
+
+/// Everything that is audited. A request that has ended is recorded by
+/// [`Telemetry::request`](super::Telemetry::request).
+#[derive(Clone)]
+pub enum AuditEvent<'a> {
+    /// In strict mode: before the first byte leaves.
+    RequestStarted(&'a RequestRecord<'a>),
+    /// Bounded per second: then `count` says how many went the same way.
+    AuthFailed {
+        reason: AuthFailure,
+        /// The name that the client gave; anything.
+        claimed: Option<&'a str>,
+        client: Option<IpAddr>,
+        count: u64,
+    },
+    TunnelOpened(Tunnel<'a>),
+    TunnelClosed {
+        tunnel: Tunnel<'a>,
+        bytes_in: u64,
+        bytes_out: u64,
+        duration: Duration,
+    },
+    /// The client did not finish TLS inside its tunnel. Bounded like `AuthFailed`.
+    HandshakeFailed {
+        caller: Option<&'a CallerId>,
+        host: &'a str,
+        error: &'a str,
+    },
+    CredentialRefreshed {
+        app: &'a AppId,
+        account: &'a AccountId,
+        took: Duration,
+    },
+    CredentialFailed {
+        app: &'a AppId,
+        account: &'a AccountId,
+        result: Refresh,
+        took: Duration,
+        error: &'a str,
+    },
+    ConfigReloaded {
+        apps: usize,
+        accounts: usize,
+        callers: usize,
+    },
+    ConfigRefused {
+        mistakes: usize,
+        first: &'a str,
+    },
+    ServerStarted {
+        version: &'a str,
+    },
+    ServerStopped {
+        reason: &'a str,
+    },
+    /// `fingerprint` is the certificate's SHA-256 in hexadecimal.
+    CaCreated {
+        fingerprint: &'a str,
+    },
+    /// The queue was full, or there were too many failures in one second to name each.
+    EventsLost {
+        count: u64,
+    },
+    /// The last line was not whole after a crash; it was moved to `kept`.
+    TornLine {
+        bytes: u64,
+        kept: &'a str,
+    },
+    /// The head names a later line than the file had at start.
+    TailMissing {
+        expected: u64,
+        found: u64,
+    },
+}
+
+/// A CONNECT tunnel.
+#[derive(Clone, Copy)]
+pub struct Tunnel<'a> {
+    pub id: RequestId,
+    pub client: Option<IpAddr>,
+    pub caller: Option<&'a CallerId>,
+    pub host: &'a str,
+    pub port: u16,
+    pub mode: TunnelMode,
+}
+
+impl AuditEvent<'_> {
+    /// The `type` member.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RequestStarted(_) => "request_started",
+            Self::AuthFailed { .. } => "auth_failed",
+            Self::TunnelOpened(_) => "tunnel_opened",
+            Self::TunnelClosed { .. } => "tunnel_closed",
+            Self::HandshakeFailed { .. } => "handshake_failed",
+            Self::CredentialRefreshed { .. } => "credential_refreshed",
+            Self::CredentialFailed { .. } => "credential_failed",
+            Self::ConfigReloaded { .. } => "config_reloaded",
+            Self::ConfigRefused { .. } => "config_refused",
+            Self::ServerStarted { .. } => "server_started",
+            Self::ServerStopped { .. } => "server_stopped",
+            Self::CaCreated { .. } => "ca_created",
+            Self::EventsLost { .. } => "events_lost",
+            Self::TornLine { .. } => "torn_line",
+            Self::TailMissing { .. } => "tail_missing",
+        }
+    }
+
+    fn write_fields(&self, out: &mut Fields<'_>) {
+        match self {
+            Self::RequestStarted(record) => record.write_question(out),
+            Self::AuthFailed { reason, claimed, client, count } => {
+                out.name("reason", reason.as_str());
+                out.optional("claimed", *claimed);
+                if let Some(client) = client {
+                    out.display("client", client);
+                }
+                out.number("count", *count);
+            }
+            Self::TunnelOpened(tunnel) => tunnel.write_fields(out),
+            Self::TunnelClosed { tunnel, bytes_in, bytes_out, duration } => {
+                tunnel.write_fields(out);
+                out.number("bytes_in", *bytes_in);
+                out.number("bytes_out", *bytes_out);
+                out.millis("dur_ms", *duration);
+            }
+            Self::HandshakeFailed { caller, host, error } => {
+                out.optional_name("caller", caller.map(CallerId::as_str));
+                out.text("host", host);
+                out.text("error", error);
+            }
+            Self::CredentialRefreshed { app, account, took } => {
+                out.name("app", app.as_str());
+                out.name("account", account.as_str());
+                out.millis("dur_ms", *took);
+            }
+            Self::CredentialFailed { app, account, result, took, error } => {
+                out.name("app", app.as_str());
+                out.name("account", account.as_str());
+                out.name("result", result.as_str());
+                out.millis("dur_ms", *took);
+                out.text("error", error);
+            }
+            Self::ConfigReloaded { apps, accounts, callers } => {
+                out.number("apps", *apps as u64);
+                out.number("accounts", *accounts as u64);
+                out.number("callers", *callers as u64);
+            }
+            Self::ConfigRefused { mistakes, first } => {
+                out.number("mistakes", *mistakes as u64);
+                out.text("first", first);
+            }
+            Self::ServerStarted { version } => out.text("version", version),
+            Self::ServerStopped { reason } => out.text("reason", reason),
+            Self::CaCreated { fingerprint } => out.text("fingerprint", fingerprint),
+            Self::EventsLost { count } => out.number("count", *count),
+            Self::TornLine { bytes, kept } => {
+                out.number("bytes", *bytes);
+                out.text("kept", kept);
+            }
+            Self::TailMissing { expected, found } => {
+                out.number("expected", *expected);
+                out.number("found", *found);
+            }
+        }
+    }
+
+    fn append_body(&self, now: SystemTime, out: &mut Vec<u8>) {
+        let stamp = text::stamp(now);
+        let name = self.name().as_bytes();
+        text::put(out, &[b"\"ts\":\"", &stamp, b"\",\"type\":\"", name, b"\""]);
+        self.write_fields(&mut Fields::new(out, Style::Json));
+        out.push(b'\n');
+    }
+}
+
+impl Tunnel<'_> {
+    fn write_fields(&self, out: &mut Fields<'_>) {
+        out.id("req_id", self.id);
+        if let Some(client) = self.client {
+            out.display("client", client);
+        }
+        out.optional_name("caller", self.caller.map(CallerId::as_str));
+        out.text("host", self.host);
+        out.number("port", u64::from(self.port));
+        out.name("mode", self.mode.as_str());
+    }
+}
+
+/// Why an event is not on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuditUnavailable {
+    #[error("the audit file could not be written: {0}")]
+    Disk(Arc<str>),
+    #[error("too many audit events wait for the disk")]
+    Full,
+    #[error("the audit is closed")]
+    Closed,
+}
+
+/// Why the audit file could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the audit file {} could not be opened", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("the audit file {} is in use by another countersign; give each its own", path.display())]
+    InUse { path: PathBuf },
+    #[error(
+        "the last line of {} is not an audit line; run `countersign audit verify` on it, then move it away",
+        path.display()
+    )]
+    NotAudit { path: PathBuf },
+    #[error("the audit's head {} is not readable", path.display())]
+    Head { path: PathBuf, source: io::Error },
+}
+
+pub(super) struct Audit {
+    queue: Arc<Queue>,
+    shared: Arc<Shared>,
+    strict: bool,
+    _writer: Writer,
+}
+
+/// What the writer and those who ask share, besides the queue.
+#[derive(Default)]
+struct Shared {
+    failing: AtomicBool,
+    throttle: Throttle,
+}
+
+impl Audit {
+    pub(super) fn open(
+        settings: AuditSettings,
+        clock: Clock,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, SetupError> {
+        let AuditSettings { file, strict, queue } = settings;
+        let queue = Queue::new(queue, queue.saturating_mul(MEAN_LINE).max(MIN_QUEUE_BYTES));
+        let shared = Arc::new(Shared::default());
+        let journal = Journal::open(&file, clock.now())?;
+        let mut keeper = Keeper {
+            journal,
+            clock,
+            strict,
+            queue: queue.clone(),
+            shared: shared.clone(),
+            metrics: metrics.clone(),
+            backlog: Vec::new(),
+            failed_at: None,
+            ticked_at: Instant::now(),
+        };
+        let writer = Writer::start("audit", queue.clone(), move || keeper.run())
+            .map_err(SetupError::Thread)?;
+        Ok(Self { queue, shared, strict, _writer: writer })
+    }
+
+    pub(super) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    pub(super) fn is_well(&self) -> bool {
+        !self.shared.failing.load(Ordering::Relaxed)
+    }
+
+    /// `fields` are the JSON members after `type`.
+    pub(super) fn push(&self, stamp: &Stamp, event: &str, fields: &[u8]) {
+        let event = event.as_bytes();
+        self.queue.push(&[b"\"ts\":\"", stamp, b"\",\"type\":\"", event, b"\"", fields]);
+    }
+
+    pub(super) fn event(&self, event: &AuditEvent<'_>, now: SystemTime) {
+        if !self.shared.throttle.admits(event, now) {
+            return;
+        }
+        text::with_buffer(|fields| {
+            event.write_fields(&mut Fields::new(fields, Style::Json));
+            self.push(&text::stamp(now), event.name(), fields);
+        });
+    }
+
+    pub(super) async fn strict(
+        &self,
+        event: &AuditEvent<'_>,
+        now: SystemTime,
+    ) -> Result<(), AuditUnavailable> {
+        let (waiter, written) = oneshot::channel();
+        text::with_buffer(|line| {
+            event.append_body(now, line);
+            line.pop();
+            self.queue.push_urgent(&[line], waiter)
+        })?;
+        written.await.unwrap_or(Err(AuditUnavailable::Closed))
+    }
+
+    pub(super) async fn flush(&self) {
+        self.queue.flush().await;
+    }
+}
+
+/// Names the first failures of a second one by one and counts the rest, so that a stranger who
+/// fails a million times writes a few lines.
+#[derive(Default)]
+struct Throttle {
+    second: AtomicU64,
+    named: AtomicU64,
+    auth: [AtomicU64; AuthFailure::ALL.len()],
+    handshakes: AtomicU64,
+}
+
+impl Throttle {
+    fn admits(&self, event: &AuditEvent<'_>, now: SystemTime) -> bool {
+        let (held, count) = match event {
+            AuditEvent::AuthFailed { reason, count, .. } => (&self.auth[*reason as usize], *count),
+            AuditEvent::HandshakeFailed { .. } => (&self.handshakes, 1),
+            _ => return true,
+        };
+        let second = unix_ms(now) / 1000;
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.named.store(0, Ordering::Relaxed);
+        }
+        if self.named.fetch_add(1, Ordering::Relaxed) < NAMED_PER_SECOND {
+            return true;
+        }
+        held.fetch_add(count, Ordering::Relaxed);
+        false
+    }
+
+    /// Appends what was only counted since the last time.
+    fn append_held(&self, now: SystemTime, out: &mut Vec<u8>) {
+        for (reason, held) in AuthFailure::ALL.iter().zip(&self.auth) {
+            let count = held.swap(0, Ordering::Relaxed);
+            if count > 0 {
+                let (claimed, client) = (None, None);
+                let event = AuditEvent::AuthFailed { reason: *reason, claimed, client, count };
+                event.append_body(now, out);
+            }
+        }
+        let count = self.handshakes.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            let error = format!("{count} more in the last second");
+            let event = AuditEvent::HandshakeFailed { caller: None, host: "", error: &error };
+            event.append_body(now, out);
+        }
+    }
+}
+
+/// The writer thread's state.
+struct Keeper {
+    journal: Journal,
+    clock: Clock,
+    strict: bool,
+    queue: Arc<Queue>,
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    /// Lines that were taken from the queue and are not written yet.
+    backlog: Vec<u8>,
+    failed_at: Option<Instant>,
+    ticked_at: Instant,
+}
+
+impl Keeper {
+    fn run(&mut self) {
+        let mut batch = Batch::default();
+        loop {
+            // While the disk fails the queue is left alone, so that its bound holds.
+            let take = if self.backlog.is_empty() { Take::All } else { Take::Urgent };
+            let notice = self.queue.next(&mut batch, take, TICK.saturating_sub(self.since_tick()));
+            self.take(&mut batch, notice);
+            let due = notice.closed || self.since_tick() >= TICK;
+            if due {
+                self.shared.throttle.append_held(self.clock.now(), &mut self.backlog);
+            }
+            let result = self.write(&mut batch, due);
+            // What waited behind a backlog is still in the queue and comes in the next round.
+            let ended = notice.closed && (take == Take::All || result.is_err());
+            for waiter in batch.waiters.drain(..) {
+                let _ = waiter.send(result.clone());
+            }
+            if due {
+                self.ticked_at = Instant::now();
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+
+    fn since_tick(&self) -> Duration {
+        self.ticked_at.elapsed()
+    }
+
+    fn take(&mut self, batch: &mut Batch, notice: Notice) {
+        if self.backlog.is_empty() {
+            std::mem::swap(&mut self.backlog, &mut batch.lines);
+        }
+        if notice.lost > 0 {
+            self.metrics.audit_dropped.inc_by(notice.lost);
+            let event = AuditEvent::EventsLost { count: notice.lost };
+            event.append_body(self.clock.now(), &mut self.backlog);
+        }
+    }
+
+    /// Writes the backlog and the urgent lines, and syncs if somebody waits or it is time.
+    fn write(&mut self, batch: &mut Batch, due: bool) -> Result<(), AuditUnavailable> {
+        let just_failed = self.failed_at.is_some_and(|at| at.elapsed() < RETRY);
+        if just_failed && !due {
+            batch.urgent.clear();
+            return Err(AuditUnavailable::Disk(Arc::from("it has just failed")));
+        }
+        let sync = due || self.strict || !batch.waiters.is_empty();
+        let result = self.journal.append(&[&self.backlog, &batch.urgent], sync);
+        // An urgent line that was not written belongs to a request that will not be sent.
+        batch.urgent.clear();
+        self.note(&result);
+        match result {
+            Ok(()) => {
+                self.backlog.clear();
+                Ok(())
+            }
+            Err(error) => Err(AuditUnavailable::Disk(Arc::from(error.to_string()))),
+        }
+    }
+
+    fn note(&mut self, result: &io::Result<()>) {
+        let was_failing = self.failed_at.is_some();
+        self.failed_at = result.is_err().then(Instant::now);
+        self.shared.failing.store(result.is_err(), Ordering::Relaxed);
+        self.metrics.audit_well.set(i64::from(result.is_ok()));
+        match result {
+            Ok(()) if was_failing => tracing::info!("the audit is written again"),
+            Ok(()) => {}
+            Err(error) => {
+                self.metrics.audit_failed.inc();
+                if !was_failing {
+                    tracing::error!(%error, "the audit cannot be written");
+                }
+            }
+        }
+    }
+}
+
+/// The file, and where its chain stands.
+struct Journal {
+    file: File,
+    /// The end of the last whole line.
+    length: u64,
+    /// Something may stand behind `length`.
+    dirty: bool,
+    unsynced: bool,
+    chain: Head,
+    head_path: PathBuf,
+    head_seq: u64,
+    out: Vec<u8>,
+    #[cfg(test)]
+    room: Arc<AtomicU64>,
+}
+
+impl Journal {
+    /// Locks the file, moves a torn last line aside and takes up the chain where it ended.
+    fn open(path: &Path, now: SystemTime) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::File { path: path.to_owned(), source };
+        let mut file = open_private(path).map_err(failed)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| OpenError::InUse { path: path.to_owned() })?;
+        let head_path = head_path(path);
+        let noted = Head::read(&head_path)
+            .map_err(|source| OpenError::Head { path: head_path.clone(), source })?;
+        let mut events = Vec::new();
+        let end = End::of(&mut file).map_err(failed)?;
+        if !end.torn.is_empty() {
+            let kept = keep_torn(path, &end.torn).map_err(failed)?;
+            file.set_len(end.whole).map_err(failed)?;
+            let (bytes, kept) = (end.torn.len() as u64, kept.display().to_string());
+            AuditEvent::TornLine { bytes, kept: &kept }.append_body(now, &mut events);
+        }
+        let chain = end.head(path)?;
+        let expected = noted.map_or(0, |head| head.seq);
+        if expected > chain.seq {
+            let event = AuditEvent::TailMissing { expected, found: chain.seq };
+            event.append_body(now, &mut events);
+        }
+        let mut journal = Self {
+            file,
+            length: end.whole,
+            dirty: false,
+            unsynced: false,
+            head_seq: chain.seq,
+            chain,
+            head_path,
+            out: Vec::new(),
+            #[cfg(test)]
+            room: tests::room_of(path),
+        };
+        journal.append(&[&events], true).map_err(failed)?;
+        Ok(journal)
+    }
+
+    /// Chains and writes all lines or none.
+    fn append(&mut self, bodies: &[&[u8]], sync: bool) -> io::Result<()> {
+        let before = self.chain.clone();
+        self.out.clear();
+        for body in bodies.iter().flat_map(|lines| lines.split_inclusive(|byte| *byte == b'\n')) {
+            self.chain.seal(body.strip_suffix(b"\n").unwrap_or(body), &mut self.out);
+        }
+        let written = self.write_out(sync);
+        if written.is_err() {
+            self.chain = before;
+            self.dirty = true;
+            // If this fails too, it is done before the next attempt.
+            let _ = self.clean();
+        }
+        written
+    }
+
+    fn write_out(&mut self, sync: bool) -> io::Result<()> {
+        self.clean()?;
+        if !self.out.is_empty() {
+            self.put()?;
+            self.unsynced = true;
+        }
+        if sync && self.unsynced {
+            self.file.sync_data()?;
+            self.unsynced = false;
+        }
+        self.length += self.out.len() as u64;
+        if sync && self.head_seq != self.chain.seq {
+            // The lines are safe; a head that is behind only proves less.
+            match self.write_head() {
+                Ok(()) => self.head_seq = self.chain.seq,
+                Err(error) => tracing::warn!(%error, "the audit's head cannot be written"),
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        if (self.out.len() as u64) > self.room.load(Ordering::Relaxed) {
+            self.file.write_all(&self.out[..self.out.len() / 2])?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_all(&self.out)
+    }
+
+    fn clean(&mut self) -> io::Result<()> {
+        if self.dirty {
+            self.file.set_len(self.length)?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    fn write_head(&self) -> io::Result<()> {
+        let new = self.head_path.with_extension("head.new");
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&serde_json::to_vec(&self.chain)?)?;
+        std::fs::rename(&new, &self.head_path)
+    }
+}
+
+/// The end of an audit file.
+struct End {
+    /// Length up to the last line feed.
+    whole: u64,
+    last: Vec<u8>,
+    torn: Vec<u8>,
+}
+
+impl End {
+    fn of(file: &mut File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        let start = length.saturating_sub(MAX_LINE);
+        file.seek(SeekFrom::Start(start))?;
+        let mut tail = Vec::new();
+        file.take(MAX_LINE).read_to_end(&mut tail)?;
+        let line_end = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let torn = tail.split_off(line_end);
+        let last = tail.split(|byte| *byte == b'\n').rev().nth(1).unwrap_or_default().to_vec();
+        Ok(Self { whole: start + line_end as u64, last, torn })
+    }
+
+    fn head(&self, path: &Path) -> Result<Head, OpenError> {
+        if self.whole == 0 {
+            return Ok(Head::start());
+        }
+        Head::after(&self.last).ok_or_else(|| OpenError::NotAudit { path: path.to_owned() })
+    }
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+}
+
+fn keep_torn(audit: &Path, torn: &[u8]) -> io::Result<PathBuf> {
+    let path = audit.with_extension("torn");
+    let mut file = open_private(&path)?;
+    file.write_all(torn)?;
+    file.write_all(b"\n")?;
+    file.sync_data()?;
+    Ok(path)
+}
+
+const TICK: Duration = Duration::from_secs(1);
+/// While the disk fails, it is not asked more often than this.
+const RETRY: Duration = Duration::from_millis(100);
+const NAMED_PER_SECOND: u64 = 20;
+/// A line with its longest path, error and names is well below.
+const MAX_LINE: u64 = 64 * 1024;
+const MEAN_LINE: usize = 1024;
+const MIN_QUEUE_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+#[path = "audit_tests.rs"]
+mod tests;

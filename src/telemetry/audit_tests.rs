@@ -1,0 +1,215 @@
+use super::*;
+
+use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt as _;
+
+use parking_lot::Mutex;
+
+use super::super::{Flaw, LogSettings, Settings, Sink, Telemetry, verify};
+
+/// How many bytes each test's disk still takes at once.
+static ROOMS: Mutex<Option<HashMap<PathBuf, Arc<AtomicU64>>>> = Mutex::new(None);
+
+pub(super) fn room_of(path: &Path) -> Arc<AtomicU64> {
+    let mut rooms = ROOMS.lock();
+    let room = rooms.get_or_insert_default().entry(path.to_owned());
+    room.or_insert_with(|| Arc::new(AtomicU64::new(u64::MAX))).clone()
+}
+
+struct House {
+    dir: tempfile::TempDir,
+}
+
+impl House {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("audit.jsonl")
+    }
+
+    fn open(&self, strict: bool, queue: usize) -> Result<Telemetry, SetupError> {
+        let log = LogSettings {
+            style: Style::Json,
+            filter: "info".to_owned(),
+            requests: false,
+            sink: Sink::Memory(Arc::default()),
+        };
+        let audit = Some(AuditSettings { file: self.file(), strict, queue });
+        Telemetry::open(Settings { log, audit, clock: Clock::System })
+    }
+
+    fn start(&self) -> Telemetry {
+        self.open(false, 1000).expect("the audit opens")
+    }
+
+    /// Runs once and leaves some lines behind.
+    fn with_lines(count: usize) -> Self {
+        let house = Self::new();
+        let telemetry = house.start();
+        (0..count).for_each(|_| telemetry.event(&STARTED));
+        drop(telemetry);
+        house
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.file()).expect("the audit file")
+    }
+
+    fn types(&self) -> Vec<String> {
+        let type_of = |line: &str| {
+            let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            event["type"].as_str().expect("a type").to_owned()
+        };
+        self.text().lines().map(type_of).collect()
+    }
+
+    fn flaws(&self) -> Vec<Flaw> {
+        let report = verify(&self.file()).expect("a readable file");
+        report.findings.into_iter().map(|finding| finding.flaw).collect()
+    }
+}
+
+const STARTED: AuditEvent<'static> = AuditEvent::ServerStarted { version: "1" };
+
+#[test]
+fn the_chain_goes_on_after_a_restart() {
+    let house = House::with_lines(3);
+    let telemetry = house.start();
+    telemetry.event(&AuditEvent::ServerStopped { reason: "SIGTERM\n" });
+    drop(telemetry);
+    assert_eq!(house.flaws(), []);
+    let report = verify(&house.file()).expect("a readable file");
+    assert_eq!((report.lines, report.last.seq, report.head), (4, 4, true));
+    let mode = std::fs::metadata(house.file()).expect("the file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_second_instance_is_refused() {
+    let house = House::new();
+    let _first = house.start();
+    let second = house.open(false, 10);
+    assert!(matches!(second, Err(SetupError::Audit(OpenError::InUse { .. }))));
+}
+
+#[test]
+fn a_torn_last_line_is_kept_aside_and_recorded() {
+    let house = House::with_lines(2);
+    let mut file = open_private(&house.file()).expect("the file");
+    file.write_all(b"{\"seq\":3,\"ts\":\"20").expect("room");
+    drop(file);
+    assert_eq!(house.flaws(), [Flaw::Torn]);
+    drop(house.start());
+    assert_eq!(house.types(), ["server_started", "server_started", "torn_line"]);
+    assert_eq!(house.flaws(), []);
+    let torn = std::fs::read_to_string(house.dir.path().join("audit.torn")).expect("the side file");
+    assert_eq!(torn, "{\"seq\":3,\"ts\":\"20\n");
+}
+
+#[test]
+fn a_tail_that_was_cut_while_stopped_stays_visible_after_a_restart() {
+    let house = House::with_lines(4);
+    let text = house.text();
+    let kept: String = text.split_inclusive('\n').take(2).collect();
+    std::fs::write(house.file(), kept).expect("room");
+    assert_eq!(house.flaws(), [Flaw::TailCut { expected: 4 }]);
+    drop(house.start());
+    assert_eq!(house.types().last().map(String::as_str), Some("tail_missing"));
+    assert_eq!(house.flaws(), [Flaw::TailMissing]);
+}
+
+#[test]
+fn a_file_that_is_no_audit_is_left_alone() {
+    let house = House::new();
+    std::fs::write(house.file(), "precious\n").expect("room");
+    let opened = house.open(false, 10);
+    assert!(matches!(opened, Err(SetupError::Audit(OpenError::NotAudit { .. }))));
+    assert_eq!(house.text(), "precious\n");
+}
+
+#[tokio::test]
+async fn a_strict_event_is_on_the_disk_when_it_returns() {
+    let house = House::new();
+    let telemetry = house.open(true, 10).expect("the audit opens");
+    assert!(telemetry.is_strict());
+    telemetry.strict(&STARTED).await.expect("a disk with room");
+    assert_eq!(house.types(), ["server_started"]);
+    assert_eq!(house.flaws(), []);
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_strict_events_and_loses_no_other_and_it_recovers() {
+    let house = House::new();
+    let room = room_of(&house.file());
+    let telemetry = house.open(true, 1000).expect("the audit opens");
+    telemetry.strict(&STARTED).await.expect("a disk with room");
+    room.store(100, Ordering::Relaxed);
+    telemetry.event(&AuditEvent::CaCreated { fingerprint: "f" });
+    let refused = telemetry.strict(&STARTED).await;
+    assert!(matches!(refused, Err(AuditUnavailable::Disk(_))), "{refused:?}");
+    assert!(!telemetry.audit_is_well());
+    assert_eq!(house.flaws(), [], "what was half written is cut off again");
+    room.store(u64::MAX, Ordering::Relaxed);
+    while telemetry.strict(&AuditEvent::ServerStopped { reason: "" }).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(telemetry.audit_is_well());
+    drop(telemetry);
+    assert_eq!(house.types(), ["server_started", "ca_created", "server_stopped"]);
+    assert_eq!(house.flaws(), []);
+}
+
+#[tokio::test]
+async fn what_the_queue_cannot_hold_is_counted_in_the_chain() {
+    let house = House::new();
+    let room = room_of(&house.file());
+    let telemetry = house.open(false, 5).expect("the audit opens");
+    room.store(0, Ordering::Relaxed);
+    telemetry.event(&STARTED);
+    telemetry.flush().await;
+    (0..20).for_each(|_| telemetry.event(&STARTED));
+    room.store(u64::MAX, Ordering::Relaxed);
+    drop(telemetry);
+    let telemetry = house.start();
+    telemetry.flush().await;
+    drop(telemetry);
+    let report = verify(&house.file()).expect("a readable file");
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(report.lost + report.lines - 1, 21, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_stranger_who_fails_a_lot_writes_a_few_lines() {
+    let house = House::new();
+    let telemetry = house.start();
+    let (reason, client) = (AuthFailure::Invalid, None);
+    let failure = AuditEvent::AuthFailed { reason, claimed: Some("a\u{1b}\n"), client, count: 1 };
+    (0..10_000).for_each(|_| telemetry.event(&failure));
+    drop(telemetry);
+    let text = house.text();
+    assert!(text.lines().count() < 100, "{}", text.lines().count());
+    let count_of = |line: &str| {
+        let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        event["count"].as_u64().expect("a count")
+    };
+    assert_eq!(text.lines().map(count_of).sum::<u64>(), 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_strict_events_share_syncs_and_all_are_there() {
+    let house = House::new();
+    let telemetry = Arc::new(house.open(true, 10_000).expect("the audit opens"));
+    let tasks: Vec<_> = (0..500)
+        .map(|_| {
+            let telemetry = telemetry.clone();
+            tokio::spawn(async move { telemetry.strict(&STARTED).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panic").expect("a disk with room");
+    }
+    let report = verify(&house.file()).expect("a readable file");
+    assert_eq!((report.lines, report.is_sound()), (500, true));
+}

@@ -1,0 +1,315 @@
+//! The chain that holds the audit's lines together, and its proof.
+//!
+//! Each line carries its number, the hash of the line before (`prev`) and its own hash: SHA-256 over
+//! the line's bytes as they stand, without the `hash` member. So any tool can check it:
+//!
+//! ```sh
+//! sed -n 7p audit.jsonl | sed 's/,"hash":"[0-9a-f]*"}$/}/' | tr -d '\n' | sha256sum
+//! ```
+//!
+//! An altered, removed, added or moved line breaks the chain at its place; removed last lines are
+//! found with the head, which is kept in a file beside. The chain has no key: who can rewrite the
+//! whole file and the head can forge both, so keep the last hash, which `audit verify` prints,
+//! somewhere else. Pure, but for [`verify`], which reads.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::text::{decimal, put};
+use crate::secret::hex;
+
+/// The number and hash of a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub seq: u64,
+    pub hash: String,
+}
+
+impl Head {
+    /// Before the first line.
+    pub(super) fn start() -> Self {
+        Self { seq: 0, hash: "0".repeat(64) }
+    }
+
+    /// Appends the line that follows; `body` is the members between `seq` and `prev`.
+    pub(super) fn seal(&mut self, body: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        self.seq += 1;
+        out.extend_from_slice(b"{\"seq\":");
+        decimal(out, self.seq);
+        put(out, &[b",", body, b",\"prev\":\"", self.hash.as_bytes(), b"\"}"]);
+        self.hash = hex(&Sha256::digest(&out[start..]));
+        out.pop();
+        put(out, &[b",\"hash\":\"", self.hash.as_bytes(), b"\"}\n"]);
+    }
+
+    /// The head that `line`, without its line feed, leaves behind. `None` if it is no audit line.
+    pub(super) fn after(line: &[u8]) -> Option<Self> {
+        let line = Line::parse(line)?;
+        Some(Self { seq: line.seq, hash: line.hash.to_owned() })
+    }
+
+    pub(super) fn read(path: &Path) -> io::Result<Option<Self>> {
+        match std::fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Where the head of `audit` is kept: `audit.jsonl` has `audit.head`.
+pub(super) fn head_path(audit: &Path) -> PathBuf {
+    audit.with_extension("head")
+}
+
+/// A line taken apart, by its bytes: a JSON parser would forgive what must not be forgiven.
+struct Line<'a> {
+    seq: u64,
+    event: Option<&'a str>,
+    body: &'a str,
+    prev: &'a str,
+    hash: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let text = std::str::from_utf8(line).ok()?;
+        let rest = text.strip_suffix("\"}")?;
+        let (rest, hash) = rest.rsplit_once(",\"hash\":\"")?;
+        let (body, prev) = rest.strip_suffix('"')?.rsplit_once(",\"prev\":\"")?;
+        let seq = text.strip_prefix("{\"seq\":")?.split_once(',')?.0;
+        let event = body.split_once(",\"type\":\"").and_then(|(_, rest)| rest.split_once('"'));
+        let are_digests = is_digest(hash) && is_digest(prev);
+        let event = event.map(|(event, _)| event);
+        are_digests.then_some(Self { seq: seq.parse().ok()?, event, body, prev, hash })
+    }
+
+    fn is_intact(&self) -> bool {
+        let mut hashed = Sha256::new();
+        for part in [self.body, ",\"prev\":\"", self.prev, "\"}"] {
+            hashed.update(part.as_bytes());
+        }
+        hex(&hashed.finalize()) == self.hash
+    }
+
+    fn count(&self) -> u64 {
+        let count = self.body.rsplit_once(",\"count\":").and_then(|(_, count)| count.parse().ok());
+        count.unwrap_or(0)
+    }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// What is wrong with the chain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    #[error("is not an audit line")]
+    Malformed,
+    #[error("was altered: its hash does not match its bytes")]
+    Altered,
+    #[error("has number {found} where {expected} was due: lines were removed, added or moved")]
+    Sequence { expected: u64, found: u64 },
+    #[error("does not follow the line before it: the hashes do not match")]
+    Unlinked,
+    #[error("is cut short: it does not end with a line feed")]
+    Torn,
+    #[error("is the last, but the head says that there were lines up to number {expected}")]
+    TailCut { expected: u64 },
+    #[error("is not the line that the head names")]
+    HeadMismatch,
+    #[error("records that the end of the file was missing when the server started")]
+    TailMissing,
+    #[error("the file with the head is not readable as one")]
+    HeadUnreadable,
+}
+
+/// A flaw and its place, counted from 1; 0 if the file has no line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} {flaw}")]
+pub struct Finding {
+    pub line: u64,
+    pub flaw: Flaw,
+}
+
+/// What [`verify`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub lines: u64,
+    /// The last line's: to be kept elsewhere by whoever wants to prove the file later.
+    pub last: Head,
+    /// Whether there was a head to compare with. Without one, removed last lines are not found.
+    pub head: bool,
+    /// Events that the server itself lost and said so.
+    pub lost: u64,
+    /// The first few flaws.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    pub fn is_sound(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+/// Reads an audit file from end to end and checks its chain, and its end against the head.
+pub fn verify(audit: &Path) -> io::Result<Report> {
+    let head = Head::read(&head_path(audit));
+    let mut check = Check::new(head);
+    let mut lines = BufReader::with_capacity(1 << 20, File::open(audit)?);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        check.line(&line);
+        line.clear();
+    }
+    Ok(check.finish())
+}
+
+struct Check {
+    report: Report,
+    head: Option<Head>,
+}
+
+impl Check {
+    fn new(head: io::Result<Option<Head>>) -> Self {
+        let findings = match &head {
+            Ok(_) => Vec::new(),
+            Err(_) => vec![Finding { line: 0, flaw: Flaw::HeadUnreadable }],
+        };
+        let head = head.ok().flatten();
+        let report =
+            Report { lines: 0, last: Head::start(), head: head.is_some(), lost: 0, findings };
+        Self { report, head }
+    }
+
+    fn line(&mut self, bytes: &[u8]) {
+        self.report.lines += 1;
+        let Some(bytes) = bytes.strip_suffix(b"\n") else { return self.found(Flaw::Torn) };
+        let Some(line) = Line::parse(bytes) else { return self.found(Flaw::Malformed) };
+        if let Some(flaw) = self.flaw_of(&line) {
+            self.found(flaw);
+        }
+        match line.event {
+            Some("events_lost") => self.report.lost += line.count(),
+            Some("tail_missing") => self.found(Flaw::TailMissing),
+            _ => {}
+        }
+        self.report.last = Head { seq: line.seq, hash: line.hash.to_owned() };
+    }
+
+    fn flaw_of(&self, line: &Line<'_>) -> Option<Flaw> {
+        let expected = self.report.last.seq + 1;
+        if !line.is_intact() {
+            return Some(Flaw::Altered);
+        }
+        if line.seq != expected {
+            return Some(Flaw::Sequence { expected, found: line.seq });
+        }
+        if line.prev != self.report.last.hash {
+            return Some(Flaw::Unlinked);
+        }
+        let head = self.head.as_ref().filter(|head| head.seq == line.seq)?;
+        (head.hash != line.hash).then_some(Flaw::HeadMismatch)
+    }
+
+    fn finish(mut self) -> Report {
+        let expected = self.head.as_ref().map_or(0, |head| head.seq);
+        if expected > self.report.last.seq {
+            self.found(Flaw::TailCut { expected });
+        }
+        self.report
+    }
+
+    fn found(&mut self, flaw: Flaw) {
+        if self.report.findings.len() < MAX_FINDINGS {
+            self.report.findings.push(Finding { line: self.report.lines, flaw });
+        }
+    }
+}
+
+const MAX_FINDINGS: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(count: u64) -> Vec<Vec<u8>> {
+        let mut head = Head::start();
+        let seal = |n| {
+            let mut line = Vec::new();
+            head.seal(format!("\"ts\":\"t\",\"type\":\"request\",\"n\":{n}").as_bytes(), &mut line);
+            line
+        };
+        (1..=count).map(seal).collect()
+    }
+
+    fn check(lines: &[Vec<u8>], head: Option<Head>) -> Vec<(u64, Flaw)> {
+        let mut check = Check::new(Ok(head));
+        lines.iter().for_each(|line| check.line(line));
+        check.finish().findings.into_iter().map(|found| (found.line, found.flaw)).collect()
+    }
+
+    #[test]
+    fn an_untouched_chain_is_sound() {
+        let lines = chain(5);
+        let head = Head::after(lines[4].strip_suffix(b"\n").expect("a line"));
+        assert_eq!(check(&lines, head), []);
+        for line in &lines {
+            serde_json::from_slice::<serde_json::Value>(line).expect("JSON");
+        }
+    }
+
+    #[test]
+    fn every_single_altered_byte_is_found_on_its_line() {
+        let lines = chain(3);
+        for at in 0..lines[1].len() - 1 {
+            let mut altered = lines.clone();
+            altered[1][at] ^= 1;
+            let found = check(&altered, None);
+            assert!(found.iter().any(|(line, _)| *line == 2), "byte {at}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn removed_swapped_and_added_lines_are_found_where_they_are() {
+        let lines = chain(5);
+        let mut removed = lines.clone();
+        removed.remove(2);
+        assert_eq!(check(&removed, None), [(3, Flaw::Sequence { expected: 3, found: 4 })]);
+        let mut swapped = lines.clone();
+        swapped.swap(1, 2);
+        assert_eq!(check(&swapped, None)[0], (2, Flaw::Sequence { expected: 2, found: 3 }));
+        let mut doubled = lines.clone();
+        doubled.insert(1, lines[0].clone());
+        assert_eq!(check(&doubled, None)[0], (2, Flaw::Sequence { expected: 2, found: 1 }));
+        assert_eq!(check(&lines[1..], None), [(1, Flaw::Sequence { expected: 1, found: 2 })]);
+    }
+
+    #[test]
+    fn a_line_that_was_forged_with_a_right_hash_breaks_the_link_after_it() {
+        let mut lines = chain(3);
+        let mut head = Head::after(lines[0].strip_suffix(b"\n").expect("a line")).expect("a head");
+        lines[1].clear();
+        head.seal(b"\"ts\":\"t\",\"type\":\"request\",\"n\":99", &mut lines[1]);
+        assert_eq!(check(&lines, None), [(3, Flaw::Unlinked)]);
+    }
+
+    #[test]
+    fn the_head_finds_removed_and_replaced_last_lines() {
+        let lines = chain(5);
+        let head = Head::after(lines[4].strip_suffix(b"\n").expect("a line"));
+        assert_eq!(check(&lines[..3], head.clone()), [(3, Flaw::TailCut { expected: 5 })]);
+        assert_eq!(check(&[], head.clone()), [(0, Flaw::TailCut { expected: 5 })]);
+        let mut torn = lines.clone();
+        torn[4].truncate(20);
+        assert_eq!(check(&torn, None), [(5, Flaw::Torn)]);
+        let other = Head { seq: 5, hash: "0".repeat(64) };
+        assert_eq!(check(&lines, Some(other)), [(5, Flaw::HeadMismatch)]);
+    }
+}
