@@ -25,3 +25,6 @@ pub mod config;
 // 5: metrics, log, audit.
 pub mod telemetry;
 
+// 6: resolve, guard, dial, pool.
+pub mod upstream;
+

@@ -1,0 +1,219 @@
+//! One HTTP/1.1 connection, driven by the request that uses it.
+//!
+//! hyper splits a connection into a handle and a future that somebody has to poll. The usual way
+//! is a task per connection; then every request wakes that task, and that task wakes the request.
+//! Here the future stays beside its handle and is polled by whoever sends the request and reads
+//! the answer, so one task does it all. An idle connection is polled by nobody: what its origin
+//! sent meanwhile (an end, surplus bytes) is found when it is taken out again, before a request
+//! is written.
+
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
+
+use super::body::{Progress, RequestBody, ResponseBody, Source};
+use super::deadline::Deadline;
+use super::error::Failure;
+use super::io::Io;
+use super::message;
+use super::pool::Lease;
+use super::{Limits, Phase};
+
+/// Also the limit of a response's head. The read buffer starts at 8 KiB and grows towards this
+/// only while an origin keeps filling it.
+const MAX_BUFFER_BYTES: usize = 128 * 1024;
+const MAX_HEADERS: usize = 256;
+
+pub(super) struct Connection {
+    sender: SendRequest<RequestBody>,
+    driver: Driver,
+    /// The driver has finished and must not be polled again.
+    closed: bool,
+    pub(super) deadline: Deadline,
+}
+
+type Plain = hyper::client::conn::http1::Connection<TokioIo<Io>, RequestBody>;
+
+/// hyper's type for a connection that can be upgraded has no name, so it is boxed, and only for
+/// the requests that need it.
+#[expect(clippy::large_enum_variant, reason = "nearly every connection is the large one")]
+enum Driver {
+    Plain(Plain),
+    Upgradable(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
+}
+
+impl Driver {
+    fn upgradable(self) -> Self {
+        match self {
+            Self::Plain(connection) => Self::Upgradable(Box::pin(connection.with_upgrades())),
+            upgradable @ Self::Upgradable(_) => upgradable,
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = hyper::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Plain(connection) => Pin::new(connection).poll(cx),
+            Self::Upgradable(connection) => connection.as_mut().poll(cx),
+        }
+    }
+}
+
+impl Connection {
+    pub(super) async fn over(io: Io) -> hyper::Result<Self> {
+        let (sender, connection) = Builder::new()
+            .max_buf_size(MAX_BUFFER_BYTES)
+            .max_headers(MAX_HEADERS)
+            .handshake(TokioIo::new(io))
+            .await?;
+        let driver = Driver::Plain(connection);
+        Ok(Self { sender, driver, closed: false, deadline: Deadline::default() })
+    }
+
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        if !self.closed && Pin::new(&mut self.driver).poll(cx).is_ready() {
+            self.closed = true;
+        }
+    }
+
+    fn upgradable(self) -> Self {
+        Self { driver: self.driver.upgradable(), ..self }
+    }
+
+    /// Whether the next request may use it: the last exchange is over on both sides, the origin
+    /// did not close it, and sent nothing that no request asked for.
+    pub(super) fn is_usable(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        !self.closed && self.sender.is_ready()
+    }
+}
+
+/// A connection with a task of its own, which ends with this value.
+pub(super) struct Detached {
+    task: AbortHandle,
+    _sender: SendRequest<RequestBody>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Sends one request and waits for the head of its answer.
+pub(super) async fn exchange(
+    mut lease: Lease,
+    request: Request<RequestBody>,
+    limits: &Limits,
+    tracker: &TaskTracker,
+) -> Result<Response<ResponseBody>, Failure> {
+    let progress = request.body().progress().cloned();
+    let asked = message::Asked::of(&request);
+    if asked.upgrade {
+        lease = lease.map(Connection::upgradable);
+    }
+    let mut response = head(&mut lease, request, progress.as_deref(), limits).await?;
+    message::check_answer(&mut response, &asked).map_err(Failure::Protocol)?;
+    let (parts, incoming) = response.into_parts();
+    let idle = limits.idle_timeout;
+    let source = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        let (connection, _) = lease.into_connection();
+        if !connection.closed {
+            tracker.spawn(connection.driver);
+        }
+        Source::Ended
+    } else {
+        source(lease, progress.as_deref(), tracker)
+    };
+    Ok(Response::from_parts(parts, ResponseBody::new(incoming, source, idle)))
+}
+
+async fn head(
+    lease: &mut Lease,
+    request: Request<RequestBody>,
+    progress: Option<&Progress>,
+    limits: &Limits,
+) -> Result<Response<Incoming>, Failure> {
+    let connection = lease.connection();
+    let mut answer = pin!(connection.sender.try_send_request(request));
+    let mut wait = HeadWait::new(limits.first_byte_timeout, progress);
+    connection.deadline.start(limits.first_byte_timeout);
+    let result = std::future::poll_fn(|cx| {
+        connection.drive(cx);
+        // As for the body: what completes the answer has just been polled.
+        let nobody = &mut Context::from_waker(Waker::noop());
+        if let Poll::Ready(result) = answer.as_mut().poll(nobody) {
+            return Poll::Ready(result.map_err(Failure::from));
+        }
+        wait.poll(&mut connection.deadline, cx).map(Err)
+    })
+    .await;
+    connection.deadline.stop();
+    result
+}
+
+/// The limit for the head counts from the last byte of the request: an upload may take hours.
+pub(super) struct HeadWait<'a> {
+    limit: Duration,
+    progress: Option<&'a Progress>,
+    seen: u64,
+}
+
+impl<'a> HeadWait<'a> {
+    pub(super) fn new(limit: Duration, progress: Option<&'a Progress>) -> Self {
+        Self { limit, progress, seen: 0 }
+    }
+
+    pub(super) fn poll(&mut self, deadline: &mut Deadline, cx: &mut Context<'_>) -> Poll<Failure> {
+        while deadline.poll(cx).is_ready() {
+            if !self.has_moved() {
+                return Poll::Ready(Failure::Timeout(self.phase(), self.limit));
+            }
+            deadline.start(self.limit);
+        }
+        Poll::Pending
+    }
+
+    fn has_moved(&mut self) -> bool {
+        let bytes = self.progress.map_or(0, Progress::bytes);
+        std::mem::replace(&mut self.seen, bytes) != bytes
+    }
+
+    fn phase(&self) -> Phase {
+        let starved =
+            self.progress.is_some_and(|progress| !progress.is_complete() && progress.is_starved());
+        if starved { Phase::RequestBody } else { Phase::FirstByte }
+    }
+}
+
+/// An answer may begin before the request's body has ended. Then the connection gets a task, so
+/// that the upload goes on even while nobody reads the answer, and is not used again; a body that
+/// still waits for its 100 is never sent (RFC 9110 §10.1.1).
+fn source(lease: Lease, progress: Option<&Progress>, tracker: &TaskTracker) -> Source {
+    match progress {
+        Some(progress) if progress.awaits_continue() => {
+            progress.shut_gate();
+            Source::Http1(lease)
+        }
+        Some(progress) if !progress.is_complete() => {
+            let (connection, permit) = lease.into_connection();
+            let Connection { sender, driver, deadline, .. } = connection;
+            let task = tracker.spawn(driver).abort_handle();
+            let detached = Detached { task, _sender: sender, _permit: permit };
+            Source::Detached { _task: detached, deadline }
+        }
+        _ => Source::Http1(lease),
+    }
+}

@@ -1,0 +1,423 @@
+//! The way to an origin: resolve, guard, dial, TLS, pool, send.
+//!
+//! One [`Client`] for the whole process. The address that was checked is the address that is
+//! dialled, TLS is always verified, and a connection serves one (host, port, TLS, ALPN) only: an
+//! HTTP/2 connection is never shared between names, even if its certificate would allow it.
+//! Sources: RFC 9112 §6 and §9, RFC 9113 §8, RFC 8305 (happy eyeballs), RFC 9110 §9.2.2 (what may
+//! be sent twice).
+
+mod body;
+mod deadline;
+mod dial;
+mod error;
+mod guard;
+mod http1;
+mod http2;
+mod io;
+mod message;
+mod pool;
+mod resolve;
+mod tls;
+
+use std::hash::BuildHasher as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{Request, Response};
+use ipnet::IpNet;
+use rustls_pki_types::CertificateDer;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::TaskTracker;
+
+use crate::host::{Authority, Host};
+use crate::secret::Secret;
+
+use self::dial::Dialer;
+use self::error::Failure;
+use self::guard::Guard;
+use self::http1::Connection;
+use self::io::{Io, Stream};
+use self::pool::{Lease, Origin, Pool, STREAMS_PER_CONNECTION, Taken};
+use self::resolve::Resolver;
+use self::tls::Tls;
+
+pub use body::{RequestBody, ResponseBody};
+pub use error::{BodyError, Error, ErrorKind, Phase};
+pub use guard::{OwnAddresses, Refusal};
+
+/// Idle connections are looked at this often.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How origins are reached: `[upstream]` of the config with its files and secrets read.
+#[derive(Clone)]
+pub struct Settings {
+    pub resolve: Vec<Override>,
+    /// Trusted beside the system's roots.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// Private ranges that may be dialled. Metadata addresses and our own ports never.
+    pub allow: Vec<IpNet>,
+    /// The local address to send from.
+    pub bind: Option<IpAddr>,
+    pub proxy: Option<Parent>,
+    pub http2: bool,
+    pub connect_timeout: Duration,
+    pub tls_timeout: Duration,
+    /// From the request's end to the answer's head.
+    pub first_byte_timeout: Duration,
+    /// Between two pieces of a body.
+    pub idle_timeout: Duration,
+    /// How long an idle connection is kept for the next request.
+    pub keep_alive: Duration,
+    pub max_idle_per_host: usize,
+    pub max_connections_per_host: usize,
+}
+
+/// A fixed address for a name, exempt from the address guard. `port: None` is every port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    pub host: Host,
+    pub port: Option<u16>,
+    pub to: SocketAddr,
+}
+
+/// A proxy to chain to, with CONNECT.
+#[derive(Clone)]
+pub struct Parent {
+    pub authority: Authority,
+    /// `user:password`.
+    pub credentials: Option<Secret>,
+    /// Names are resolved and guarded here. Off: the parent resolves, and the guard sees names and
+    /// literal addresses only.
+    pub resolve_locally: bool,
+}
+
+/// Where a request goes; the key of the pool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Destination {
+    pub host: Host,
+    pub port: u16,
+    pub tls: bool,
+    /// Offer no HTTP/2, because the request needs HTTP/1.1 (an upgrade).
+    pub http1_only: bool,
+}
+
+/// What telemetry reads. Plain counters, so that this floor needs nothing of it.
+#[derive(Debug, Default)]
+pub struct Stats {
+    pub opened: AtomicU64,
+    pub closed: AtomicU64,
+    /// Requests that found a connection ready.
+    pub reused: AtomicU64,
+    /// Requests sent a second time because a kept connection died under them.
+    pub retried: AtomicU64,
+    errors: [AtomicU64; ErrorKind::ALL.len()],
+}
+
+impl Stats {
+    pub fn open(&self) -> u64 {
+        let closed = self.closed.load(Ordering::Relaxed);
+        self.opened.load(Ordering::Relaxed).saturating_sub(closed)
+    }
+
+    pub fn errors(&self, kind: ErrorKind) -> u64 {
+        self.errors[kind as usize].load(Ordering::Relaxed)
+    }
+
+    fn count(&self, error: &Error) {
+        self.errors[error.kind() as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error("a certificate of [upstream] roots cannot be a trust anchor")]
+    Root(#[source] rustls::Error),
+    #[error("TLS could not be set up")]
+    Tls(#[source] rustls::Error),
+}
+
+/// What holds for every exchange.
+struct Limits {
+    http2: bool,
+    connect_timeout: Duration,
+    tls_timeout: Duration,
+    first_byte_timeout: Duration,
+    idle_timeout: Duration,
+    keep_alive: Duration,
+    max_idle_per_host: usize,
+    max_connections_per_host: usize,
+}
+
+/// Sends requests to origins. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Arc<Pool>,
+    dialer: Dialer,
+    tls: Tls,
+    limits: Arc<Limits>,
+    stats: Arc<Stats>,
+    tracker: TaskTracker,
+    sweep: AbortHandle,
+    warnings: Vec<String>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.sweep.abort();
+    }
+}
+
+impl Client {
+    /// Must be called inside a Tokio runtime: it starts the sweep of idle connections.
+    pub fn new(settings: Settings, own: OwnAddresses) -> Result<Self, SetupError> {
+        let limits = Arc::new(settings.limits());
+        let (tls, warnings) = Tls::new(&settings.roots, settings.http2)?;
+        let pool = Arc::new(Pool::new(limits.clone()));
+        let resolver = Resolver::new(settings.resolve, Guard::new(settings.allow, own));
+        let dialer = Dialer::new(
+            resolver,
+            settings.proxy,
+            settings.bind,
+            settings.connect_timeout,
+            new_pseudonym(),
+        );
+        let sweep = tokio::spawn(sweep(pool.clone())).abort_handle();
+        let (stats, tracker) = (Arc::default(), TaskTracker::new());
+        let inner = Inner { pool, dialer, tls, limits, stats, tracker, sweep, warnings };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What is odd about the system's root certificates, for the log.
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.warnings
+    }
+
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.inner.stats
+    }
+
+    /// `countersign-<random>`: what a parent proxy sees of us in `Via`. A request that comes in
+    /// with it has gone in a circle.
+    pub fn pseudonym(&self) -> &str {
+        self.inner.dialer.pseudonym()
+    }
+
+    /// Kept open for the next request. Asked at scrape time: it looks at every destination.
+    pub fn idle_connections(&self) -> u64 {
+        self.inner.pool.idle_connections()
+    }
+
+    /// Sends a request in origin-form and returns the head of its answer, with the body to come.
+    pub async fn send(
+        &self,
+        to: &Destination,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Error> {
+        let result = self.inner.send(to, request).await;
+        result.inspect_err(|error| self.inner.stats.count(error))
+    }
+
+    /// A bare connection, for a blind tunnel.
+    pub async fn dial(&self, to: &Authority) -> Result<TcpStream, Error> {
+        let result = self.inner.dialer.dial(to).await;
+        result.inspect_err(|error| self.inner.stats.count(error))
+    }
+
+    /// Closes what is idle and waits for the tasks of HTTP/2 connections and uploads to end. An
+    /// answer whose body is still read holds its own connection and is not waited for.
+    pub async fn close(&self) {
+        self.inner.sweep.abort();
+        self.inner.pool.clear();
+        self.inner.tracker.close();
+        self.inner.tracker.wait().await;
+    }
+}
+
+impl Inner {
+    /// Sends once; again only if nothing was sent, or if a kept connection died under a request
+    /// that may be repeated (RFC 9112 §9.3.1).
+    async fn send(
+        &self,
+        to: &Destination,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Error> {
+        let origin = self.pool.origin(to);
+        let mut fresh = false;
+        loop {
+            let ready = self.ready(&origin, fresh).await?;
+            let reused = ready.reused;
+            let spare = if reused && !fresh { message::replay(&request) } else { None };
+            let failure = match self.exchange(ready, request, &origin).await {
+                Ok(response) => return Ok(response),
+                Err(failure) => failure,
+            };
+            request = match (failure, spare) {
+                (Failure::Unsent(request, _), _) if reused => *request,
+                (failure, Some(spare)) if failure.is_loss() => {
+                    fresh = true;
+                    spare
+                }
+                (failure, _) => return Err(failure.into_error(&origin.authority)),
+            };
+            self.stats.retried.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn exchange(
+        &self,
+        ready: Ready,
+        mut request: Request<RequestBody>,
+        origin: &Origin,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        match ready.by {
+            By::Http1(lease) => {
+                message::prepare_http1(&mut request, &origin.host_header);
+                http1::exchange(lease, request, &self.limits, &self.tracker).await
+            }
+            By::Http2(stream) => {
+                message::prepare_http2(&mut request, &origin.scheme, &origin.uri_authority);
+                http2::exchange(stream, request, &self.limits).await
+            }
+        }
+    }
+
+    /// A connection to send on: a kept one, or a new one as soon as there may be one.
+    async fn ready(&self, origin: &Arc<Origin>, fresh: bool) -> Result<Ready, Error> {
+        let mut taken = origin.take(fresh);
+        if matches!(taken, Taken::AllBusy) {
+            let after = self.limits.connect_timeout;
+            let authority = || origin.authority.clone();
+            taken = tokio::time::timeout(after, origin.wait(fresh))
+                .await
+                .map_err(|_| Error::Busy { authority: authority(), after })?;
+        }
+        let by = match taken {
+            Taken::Stream(stream) => By::Http2(stream),
+            Taken::Lease(lease) => By::Http1(lease),
+            Taken::MayOpen(permit) => return self.open_in_turn(origin, permit).await,
+            // Only a closed semaphore says so after the wait, and none is ever closed.
+            Taken::AllBusy => {
+                let after = self.limits.connect_timeout;
+                return Err(Error::Busy { authority: origin.authority.clone(), after });
+            }
+        };
+        self.stats.reused.fetch_add(1, Ordering::Relaxed);
+        Ok(Ready { by, reused: true })
+    }
+
+    /// Where the new connection may turn out to be shared, the others wait for it instead of
+    /// opening one each.
+    async fn open_in_turn(
+        &self,
+        origin: &Arc<Origin>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Ready, Error> {
+        if !origin.may_share() {
+            return self.open(origin, permit).await;
+        }
+        let after = self.limits.connect_timeout;
+        let turn = tokio::time::timeout(after, origin.dialling.lock()).await.map_err(|_| {
+            let authority = origin.authority.clone();
+            Error::Timeout { authority, phase: Phase::Connect, after }
+        })?;
+        if let Some(stream) = origin.stream(STREAMS_PER_CONNECTION) {
+            return Ok(Ready { by: By::Http2(stream), reused: true });
+        }
+        if !origin.may_share() {
+            drop(turn);
+        }
+        self.open(origin, permit).await
+    }
+
+    async fn open(
+        &self,
+        origin: &Arc<Origin>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Ready, Error> {
+        let authority = &origin.authority;
+        let tcp = self.dialer.dial(authority).await?;
+        let (stream, http2) = self.secure(tcp, origin).await?;
+        let io = Io::new(stream, self.stats.clone());
+        let failed = |source| Error::Reset { authority: authority.clone(), source };
+        let by = if http2 {
+            let sender = http2::connect(io, permit, &self.tracker).await.map_err(failed)?;
+            By::Http2(origin.opened_http2(sender))
+        } else {
+            let connection = Connection::over(io).await.map_err(failed)?;
+            By::Http1(origin.opened_http1(connection, permit))
+        };
+        Ok(Ready { by, reused: false })
+    }
+
+    /// Also says whether the origin chose HTTP/2.
+    async fn secure(&self, tcp: TcpStream, origin: &Origin) -> Result<(Stream, bool), Error> {
+        let Destination { host, tls, http1_only, .. } = &origin.destination;
+        if !tls {
+            return Ok((Stream::Plain(tcp), false));
+        }
+        let after = self.limits.tls_timeout;
+        let authority = || origin.authority.clone();
+        let handshake = self.tls.connect(tcp, host, *http1_only);
+        let tls = tokio::time::timeout(after, handshake)
+            .await
+            .map_err(|_| Error::Timeout { authority: authority(), phase: Phase::Tls, after })?
+            .map_err(|source| Error::Tls { authority: authority(), source })?;
+        let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok((Stream::Tls(Box::new(tls)), http2))
+    }
+}
+
+/// A connection that a request can be sent on now.
+struct Ready {
+    by: By,
+    /// It served a request before, so it may have died since.
+    reused: bool,
+}
+
+enum By {
+    Http1(Lease),
+    Http2(pool::Stream),
+}
+
+impl Settings {
+    fn limits(&self) -> Limits {
+        Limits {
+            http2: self.http2,
+            connect_timeout: self.connect_timeout,
+            tls_timeout: self.tls_timeout,
+            first_byte_timeout: self.first_byte_timeout,
+            idle_timeout: self.idle_timeout,
+            keep_alive: self.keep_alive,
+            max_idle_per_host: self.max_idle_per_host,
+            max_connections_per_host: self.max_connections_per_host.max(1),
+        }
+    }
+}
+
+async fn sweep(pool: Arc<Pool>) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        pool.sweep();
+    }
+}
+
+/// Random enough that no two nodes share it: the hasher's keys come from the system.
+fn new_pseudonym() -> String {
+    let random = std::hash::RandomState::new().hash_one(std::process::id());
+    format!("countersign-{random:016x}")
+}
+
+#[cfg(test)]
+mod tests;
