@@ -28,3 +28,9 @@ pub mod telemetry;
 // 6: resolve, guard, dial, pool.
 pub mod upstream;
 
+// 7: secrets from outside.
+pub mod sources;
+
+// 8: credentials in memory, and what renews them.
+pub mod credentials;
+
