@@ -34,3 +34,6 @@ pub mod sources;
 // 8: credentials in memory, and what renews them.
 pub mod credentials;
 
+// 9: the journey of a request.
+pub mod forward;
+

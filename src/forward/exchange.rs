@@ -1,0 +1,283 @@
+//! One request from its head to its last byte: what is known about it, told once when it ends.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode};
+
+use super::caller::Place;
+use super::refusal::Refusal;
+use crate::host::Host;
+use crate::ids::{AccountId, AppId, CallerId, RequestId};
+use crate::telemetry::{
+    Active, AuditEvent, Door, Outcome, RequestRecord, Telemetry, UNAUTHENTICATED,
+};
+
+/// Reports itself when dropped, so that no way of ending is missed: an answer, a refusal, a client
+/// that left, a panic, a shutdown.
+pub struct Exchange {
+    telemetry: Arc<Telemetry>,
+    pub id: RequestId,
+    at: SystemTime,
+    started: Instant,
+    door: Door,
+    client: IpAddr,
+    caller: Option<CallerId>,
+    app: Option<AppId>,
+    account: Option<AccountId>,
+    rule: Option<Arc<str>>,
+    would_deny: Option<&'static str>,
+    method: Method,
+    host: Host,
+    port: u16,
+    path: Path,
+    status: u16,
+    outcome: Outcome,
+    reason: Option<&'static str>,
+    received: Option<Arc<AtomicU64>>,
+    bytes_out: u64,
+    upstream: Option<Duration>,
+    overhead: Option<Duration>,
+    error: Option<String>,
+    ended: bool,
+    /// Counts as in flight until dropped.
+    _active: Active,
+    place: Option<Place>,
+}
+
+/// Kept as the client sent it, without copying; an own text where a credential had to be cut out.
+enum Path {
+    Sent(PathAndQuery),
+    Cut(String),
+}
+
+/// What the door knows when a request's head has been read.
+pub struct Opening<'a> {
+    pub id: RequestId,
+    pub door: Door,
+    pub client: IpAddr,
+    pub caller: Option<&'a CallerId>,
+    pub method: &'a Method,
+    pub host: &'a Host,
+    pub port: u16,
+    pub target: &'a PathAndQuery,
+}
+
+impl Exchange {
+    pub fn open(telemetry: &Arc<Telemetry>, opening: &Opening<'_>) -> Box<Self> {
+        Box::new(Self {
+            telemetry: telemetry.clone(),
+            id: opening.id,
+            at: SystemTime::now(),
+            started: Instant::now(),
+            door: opening.door,
+            client: opening.client,
+            caller: opening.caller.cloned(),
+            app: None,
+            account: None,
+            rule: None,
+            would_deny: None,
+            method: opening.method.clone(),
+            host: opening.host.clone(),
+            port: opening.port,
+            path: Path::Sent(opening.target.clone()),
+            status: 0,
+            outcome: Outcome::Error,
+            reason: None,
+            received: None,
+            bytes_out: 0,
+            upstream: None,
+            overhead: None,
+            error: None,
+            ended: false,
+            _active: telemetry.metrics.in_flight(),
+            place: None,
+        })
+    }
+
+    /// The path that rules and logs see, where it is not the one that was sent.
+    pub fn cut_path(&mut self, path: String) {
+        self.path = Path::Cut(path);
+    }
+
+    pub fn decided(
+        &mut self,
+        app: Option<&AppId>,
+        account: Option<&AccountId>,
+        rule: Option<Arc<str>>,
+        would_deny: Option<&'static str>,
+    ) {
+        self.app = app.cloned();
+        self.account = account.cloned();
+        self.rule = rule;
+        self.would_deny = would_deny;
+        self.outcome =
+            if account.is_some() { Outcome::Authenticated } else { Outcome::Passthrough };
+    }
+
+    pub fn of_app(&mut self, app: &AppId) {
+        self.app = Some(app.clone());
+    }
+
+    pub fn hold(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    /// Where the request body's bytes are counted.
+    pub fn receives(&mut self, counter: Arc<AtomicU64>) {
+        self.received = Some(counter);
+    }
+
+    /// The origin's head is here: `waited` since it was asked.
+    pub fn answered(&mut self, status: StatusCode, waited: Duration) {
+        self.status = status.as_u16();
+        self.upstream = Some(waited);
+        self.overhead = Some(self.started.elapsed().saturating_sub(waited));
+    }
+
+    pub fn refused(&mut self, refusal: &Refusal) {
+        self.status = refusal.status().as_u16();
+        self.ended = true;
+        self.overhead =
+            Some(self.started.elapsed().saturating_sub(self.upstream.unwrap_or_default()));
+        self.reason = refusal.reason();
+        if matches!(refusal, Refusal::Denied(_))
+            && let Some(rule) = refusal.rule()
+        {
+            self.rule = Some(rule);
+        }
+        self.outcome = refusal.outcome();
+        if self.outcome == Outcome::Error {
+            self.error = Some(refusal.to_string());
+        }
+    }
+
+    pub fn sent(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+
+    pub fn complete(&mut self) {
+        self.ended = true;
+    }
+
+    pub fn failed(&mut self, error: &dyn std::fmt::Display) {
+        self.ended = true;
+        self.error = Some(error.to_string());
+    }
+
+    /// A WebSocket or tunnel has ended with these bytes from and to the client.
+    pub fn spliced(&mut self, from_client: u64, to_client: u64) {
+        self.ended = true;
+        self.bytes_out = to_client;
+        self.received = Some(Arc::new(AtomicU64::new(from_client)));
+    }
+
+    /// What a strict audit writes before bytes leave.
+    ///
+    /// # Errors
+    /// When it cannot be written; nothing may be sent then.
+    pub async fn record_first(&self) -> Result<(), Refusal> {
+        if !self.telemetry.is_strict() {
+            return Ok(());
+        }
+        let record = self.record();
+        let event = AuditEvent::RequestStarted(&record);
+        self.telemetry.strict(&event).await.map_err(|_| Refusal::Unrecorded)
+    }
+
+    fn record(&self) -> RequestRecord<'_> {
+        RequestRecord {
+            id: self.id,
+            at: self.at,
+            door: self.door,
+            client: Some(self.client),
+            caller: self.caller.as_ref(),
+            app: self.app.as_ref(),
+            account: self.account.as_ref(),
+            rule: self.rule.as_deref(),
+            would_deny: self.would_deny,
+            method: &self.method,
+            host: self.host.as_str(),
+            port: self.port,
+            path: match &self.path {
+                Path::Sent(target) => target.path(),
+                Path::Cut(path) => path,
+            },
+            status: self.status,
+            outcome: self.outcome,
+            reason: self.reason,
+            bytes_in: self.received.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed)),
+            bytes_out: self.bytes_out,
+            duration: self.started.elapsed(),
+            upstream: self.upstream,
+            overhead: self.overhead,
+            error: self.error.as_deref(),
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.ended && self.error.is_none() && self.status == 0 {
+            self.error = Some("the client left before the answer".to_owned());
+            self.outcome = Outcome::Error;
+        }
+        self.telemetry.request(&self.record());
+    }
+}
+
+impl Refusal {
+    /// The metric's and the log's reason, for a denial.
+    fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::NoCaller | Self::UnknownCaller | Self::TooManyGuesses => Some(UNAUTHENTICATED),
+            Self::Denied(denial) => Some(denial.reason()),
+            Self::Unmatched { .. } => Some("unmatched"),
+            Self::RateLimited { .. } => Some("rate_limited"),
+            Self::Busy { .. } => Some("too_many"),
+            Self::Port { .. } | Self::ClearText { .. } => Some("port"),
+            Self::Trace => Some("method"),
+            Self::Misdirected { .. } | Self::Authority(_) | Self::Malformed(_) | Self::Loop => {
+                Some("authority")
+            }
+            Self::Upstream(error) if error.kind() == crate::upstream::ErrorKind::Refused => {
+                Some("address")
+            }
+            Self::Credential { .. } | Self::Attach { .. } => Some("no_credential"),
+            Self::Unrecorded => Some("audit_unavailable"),
+            _ => None,
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Malformed(_)
+            | Self::Authority(_)
+            | Self::Misdirected { .. }
+            | Self::Loop
+            | Self::NotForwarded(_)
+            | Self::ExpectationFailed
+            | Self::Trace => Outcome::Blocked,
+            Self::Upstream(error) if error.kind() == crate::upstream::ErrorKind::Refused => {
+                Outcome::Blocked
+            }
+            Self::Upstream(_)
+            | Self::Credential { .. }
+            | Self::Attach { .. }
+            | Self::Unrecorded
+            | Self::OriginSaid407
+            | Self::BadUpgrade => Outcome::Error,
+            _ => Outcome::Denied,
+        }
+    }
+
+    fn rule(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Denied(denial) => denial.rule().cloned(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What may not pass from one connection to the next, and what a head must be to be forwarded.
+//!
+//! Stripping runs on what the client sent, before anything is attached: the other order let
+//! `Connection: authorization` remove the proxy's own credential (Apache CVE-2022-31813).
+//! RFC 9110 §7.6.1, RFC 9112 §6.1, §3.2.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::{Method, Version};
+
+use super::refusal::Refusal;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const ALT_SVC: HeaderName = HeaderName::from_static("alt-svc");
+
+/// Names an account for this one request; never forwarded.
+pub const ACCOUNT: HeaderName = HeaderName::from_static("countersign-account");
+/// Says who made an answer: `proxy` or `upstream`.
+pub const SOURCE: HeaderName = HeaderName::from_static("x-countersign-source");
+
+/// Refuses what hyper lets through and two parsers could read in two ways.
+pub fn check(parts: &Parts) -> Result<(), Refusal> {
+    let headers = &parts.headers;
+    if parts.version < Version::HTTP_2 {
+        check_transfer_encoding(headers, parts.version)?;
+    }
+    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(Refusal::Malformed("more than one Content-Length"));
+    }
+    if headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err(Refusal::Malformed("more than one Host"));
+    }
+    if let Some(expect) = headers.get(EXPECT)
+        && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    {
+        return Err(Refusal::ExpectationFailed);
+    }
+    Ok(())
+}
+
+/// One `chunked` and nothing else: every other spelling has smuggled requests somewhere.
+fn check_transfer_encoding(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if version < Version::HTTP_11 {
+        return Err(Refusal::Malformed("Transfer-Encoding in HTTP/1.0"));
+    }
+    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err(Refusal::Malformed("Transfer-Encoding other than \"chunked\""));
+    }
+    Ok(())
+}
+
+/// What a request asked its connection to become.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    Request,
+    WebSocket,
+}
+
+/// Removes what belongs to the client's connection or to us. Says whether a WebSocket was asked.
+pub fn strip_request(parts: &mut Parts) -> Wish {
+    let wish = wish_of(parts);
+    let grpc = parts.headers.get(TE).is_some_and(mentions_trailers);
+    strip_hop_by_hop(&mut parts.headers);
+    strip_ours(&mut parts.headers);
+    parts.headers.remove(HTTP2_SETTINGS);
+    if grpc {
+        parts.headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if wish == Wish::WebSocket {
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    wish
+}
+
+/// Only `websocket` survives: `h2c` would open a connection that nobody inspects.
+fn wish_of(parts: &Parts) -> Wish {
+    let asked = parts.method == Method::GET
+        && parts.version == Version::HTTP_11
+        && parts
+            .headers
+            .get(UPGRADE)
+            .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && connection_tokens(&parts.headers).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    if asked { Wish::WebSocket } else { Wish::Request }
+}
+
+fn mentions_trailers(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(|text| {
+        text.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+    })
+}
+
+/// Removes from an answer what belongs to the origin's connection, would make a client give up its
+/// token (`Proxy-Authenticate`), or would lead it around us (`Alt-Svc`).
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(ALT_SVC);
+    strip_ours(headers);
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let listed: Vec<HeaderName> = connection_tokens(headers)
+            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+            .filter(|name| !is_end_to_end(name))
+            .collect();
+        for name in listed {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &TE, &TRAILER, &TRANSFER_ENCODING, &UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Fields that frame or address a message keep doing so, whatever `Connection` says of them.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    name == HOST || name == CONTENT_LENGTH
+}
+
+fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+}
+
+/// `Proxy-*` is between a client and us; `countersign-*` is ours, and an origin that sent one could
+/// pass for us.
+fn strip_ours(headers: &mut HeaderMap) {
+    let ours = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("proxy-")
+            || name.starts_with("countersign-")
+            || name.starts_with("x-countersign-")
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(|name| ours(name)).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(version: Version, fields: &[(&'static str, &'static str)]) -> Parts {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.version = version;
+        for (name, value) in fields {
+            parts.headers.append(*name, HeaderValue::from_static(value));
+        }
+        parts
+    }
+
+    #[test]
+    fn ambiguous_framing_is_refused() {
+        for (fields, accepted) in [
+            (&[("transfer-encoding", "chunked")][..], true),
+            (&[("transfer-encoding", "Chunked")], true),
+            (&[("transfer-encoding", "xchunked")], false),
+            (&[("transfer-encoding", "chunked, identity")], false),
+            (&[("transfer-encoding", "\"chunked\"")], false),
+            (&[("transfer-encoding", "")], false),
+            (&[("transfer-encoding", "identity"), ("transfer-encoding", "chunked")], false),
+            (&[("content-length", "5"), ("content-length", "5")], false),
+            (&[("host", "a"), ("host", "a")], false),
+            (&[("expect", "100-Continue")], true),
+            (&[("expect", "y 100-continue")], false),
+        ] {
+            assert_eq!(check(&parts(Version::HTTP_11, fields)).is_ok(), accepted, "{fields:?}");
+        }
+        let old = parts(Version::HTTP_10, &[("transfer-encoding", "chunked")]);
+        assert!(check(&old).is_err());
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_ours_go_and_the_rest_stays() {
+        let mut parts = parts(
+            Version::HTTP_11,
+            &[
+                ("connection", "keep-alive, X-Foo, Host, Content-Length"),
+                ("x-foo", "1"),
+                ("host", "a"),
+                ("content-length", "3"),
+                ("keep-alive", "5"),
+                ("te", "trailers, deflate"),
+                ("trailer", "x"),
+                ("proxy-connection", "keep-alive"),
+                ("proxy-authorization", "Basic x"),
+                ("countersign-account", "a"),
+                ("x-countersign-source", "proxy"),
+                ("upgrade", "h2c"),
+                ("http2-settings", "x"),
+                ("accept", "*/*"),
+            ],
+        );
+        assert_eq!(strip_request(&mut parts), Wish::Request);
+        let mut left: Vec<&str> = parts.headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "content-length", "host", "te"]);
+        assert_eq!(parts.headers[TE], "trailers");
+    }
+
+    #[test]
+    fn only_a_websocket_may_be_asked_for() {
+        let mut asked = parts(
+            Version::HTTP_11,
+            &[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")],
+        );
+        assert_eq!(strip_request(&mut asked), Wish::WebSocket);
+        assert_eq!(asked.headers[CONNECTION], "Upgrade");
+        let mut other = parts(Version::HTTP_11, &[("connection", "upgrade"), ("upgrade", "h2c")]);
+        assert_eq!(strip_request(&mut other), Wish::Request);
+        assert!(other.headers.is_empty());
+    }
+}

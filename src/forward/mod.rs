@@ -1,0 +1,515 @@
+//! The journey of a request, whatever door it came through: find the app by host, choose the
+//! account, decide, attach the credential, send, record. `ARCHITECTURE.md` follows one.
+//!
+//! On the way nothing is locked that another request can hold, and no database is asked: the
+//! [`World`] is an immutable snapshot, credentials are rendered already. Bodies stream.
+
+mod authenticate;
+mod body;
+mod caller;
+mod exchange;
+mod head;
+mod plan;
+mod refusal;
+mod registry;
+mod splice;
+mod world;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderName, HeaderValue, UPGRADE};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+
+pub use authenticate::{Channel, authenticate, by_bearer};
+pub use body::Body;
+pub use caller::{Caller, Guesses, Identity, Place, Proof};
+pub use exchange::{Exchange, Opening};
+pub use head::{ACCOUNT, SOURCE, check as check_head};
+pub use plan::{Plan, Target, plan};
+pub use refusal::Refusal;
+pub use registry::{Activity, Claim, InFlight, Patience, Registered, Registry, Watched};
+pub use splice::{Passed, splice};
+pub use world::{Error as WorldError, World};
+
+use crate::credentials::{Current, State};
+use crate::ids::RequestId;
+use crate::inject::Mask;
+use crate::telemetry::{Door, Telemetry};
+use crate::upstream::{self, Client, Destination, RequestBody, ResponseBody};
+use head::Wish;
+
+/// What all doors share.
+pub struct Forwarder {
+    world: ArcSwap<World>,
+    pub upstream: Client,
+    pub telemetry: Arc<Telemetry>,
+    pub guesses: Guesses,
+    pub registry: Arc<Registry>,
+    pub settings: Settings,
+    seed: u64,
+    count: AtomicU64,
+}
+
+/// What cannot change while running.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub max_tunnels_per_caller: usize,
+    /// Without a byte in either direction.
+    pub idle_timeout: Duration,
+}
+
+/// A request at the start of its journey: its caller is known.
+pub struct Inbound {
+    pub id: RequestId,
+    pub door: Door,
+    pub client: IpAddr,
+    pub identity: Identity,
+    pub target: Target,
+    pub parts: Parts,
+    pub body: Incoming,
+    /// Where a switch of protocols is left for the connection to carry out.
+    pub upgrade: UpgradeSlot,
+}
+
+/// What a connection becomes when its HTTP has ended: a WebSocket joined to the origin's.
+pub type UpgradeSlot = Arc<Mutex<Option<Switched>>>;
+
+/// Both halves of a WebSocket but the client's stream, which its connection still holds.
+pub struct Switched {
+    origin: hyper::upgrade::OnUpgrade,
+    exchange: Box<Exchange>,
+    /// For the registry, once the connection has switched.
+    pub claim: Option<Claim>,
+    _place: Place,
+}
+
+impl Forwarder {
+    pub fn new(
+        world: World,
+        upstream: Client,
+        telemetry: Arc<Telemetry>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            world: ArcSwap::from_pointee(world),
+            upstream,
+            telemetry,
+            guesses: Guesses::new(),
+            registry: Arc::default(),
+            settings,
+            seed: random_seed(),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    pub fn world(&self) -> Arc<World> {
+        self.world.load_full()
+    }
+
+    /// Puts a new snapshot into use; what it would not have let open is closed.
+    pub fn replace(&self, world: World) {
+        self.world.store(Arc::new(world));
+        self.registry.recheck(&self.world.load());
+    }
+
+    pub fn next_id(&self) -> RequestId {
+        RequestId::of(self.seed, self.count.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Takes one request to its origin and brings the answer back.
+    pub async fn forward(&self, world: &World, inbound: Inbound) -> Response<Body> {
+        let target = inbound.parts.uri.path_and_query().cloned();
+        let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let mut exchange = Exchange::open(
+            &self.telemetry,
+            &Opening {
+                id: inbound.id,
+                door: inbound.door,
+                client: inbound.client,
+                caller: Some(&inbound.identity.caller.id),
+                method: &inbound.parts.method,
+                host: &inbound.target.host,
+                port: inbound.target.port,
+                target: &target,
+            },
+        );
+        match self.journey(world, inbound, target, &mut exchange).await {
+            Ok(Arrival::Answer(response)) => response.map(|body| Body::origin(body, exchange)),
+            Ok(Arrival::Switch { response, pending }) => {
+                pending.leave(exchange);
+                response
+            }
+            Ok(Arrival::Own(response)) => {
+                exchange.answered(response.status(), Duration::ZERO);
+                exchange.complete();
+                response
+            }
+            Err(refusal) => {
+                exchange.refused(&refusal);
+                refusal.into_response(exchange.id)
+            }
+        }
+    }
+
+    async fn journey(
+        &self,
+        world: &World,
+        inbound: Inbound,
+        target: PathAndQuery,
+        exchange: &mut Exchange,
+    ) -> Result<Arrival, Refusal> {
+        let Inbound { identity, target: to, mut parts, body, upgrade, .. } = inbound;
+        self.check_loop(&parts)?;
+        let selector = take_selector(&mut parts, &identity)?;
+        let caller = &identity.caller;
+        let plan = plan(world, caller, &to, &parts.method, target.path(), selector.as_deref());
+        let plan = plan.inspect_err(|_| note_app(world, &to, target.path(), exchange))?;
+        note(&plan, exchange);
+        exchange.hold(caller.admit()?);
+        if let Some(answer) = answer_for_last_hop(&mut parts) {
+            return Ok(Arrival::Own(answer));
+        }
+        let wish = head::strip_request(&mut parts);
+        let mut errand = Errand::new(&plan, parts, target, body, exchange)?;
+        exchange.record_first().await?;
+        if wish == Wish::WebSocket {
+            let place = caller.admit_tunnel(self.settings.max_tunnels_per_caller)?;
+            let claim = Claim {
+                identity: identity.clone(),
+                account: plan.slot.as_ref().map(|slot| slot.account.clone()),
+            };
+            return self.switch(errand, exchange, Pending { upgrade, claim, place }).await;
+        }
+        let response = self.send(&mut errand, exchange).await?;
+        let response = self.once_more_if_stale(response, &mut errand, exchange).await?;
+        Ok(Arrival::Answer(errand.undress(response)?))
+    }
+
+    /// A parent proxy that leads back here would multiply every request.
+    fn check_loop(&self, parts: &Parts) -> Result<(), Refusal> {
+        let pseudonym = self.upstream.pseudonym();
+        let ours = |value: &HeaderValue| value.to_str().is_ok_and(|via| via.contains(pseudonym));
+        if parts.headers.get_all(http::header::VIA).iter().any(ours) {
+            return Err(Refusal::Loop);
+        }
+        Ok(())
+    }
+
+    async fn send(
+        &self,
+        errand: &mut Errand,
+        exchange: &mut Exchange,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let request = errand.request()?;
+        let asked = Instant::now();
+        let response = self.upstream.send(&errand.destination, request).await?;
+        exchange.answered(response.status(), asked.elapsed());
+        Ok(response)
+    }
+
+    /// DESIGN.md §3 rule 7: a 401 renews the credential, and a request that can safely be repeated
+    /// is repeated once.
+    async fn once_more_if_stale(
+        &self,
+        response: Response<ResponseBody>,
+        errand: &mut Errand,
+        exchange: &mut Exchange,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let Some(credential) = &errand.credential else { return Ok(response) };
+        let renewed = credential.slot.renew_after_refusal(credential.current.version).await;
+        if !renewed || !errand.rewind()? {
+            return Ok(response);
+        }
+        drop(response);
+        self.send(errand, exchange).await
+    }
+
+    /// A WebSocket handshake: HTTP/1.1 to the origin, then bytes.
+    async fn switch(
+        &self,
+        mut errand: Errand,
+        exchange: &mut Exchange,
+        pending: Pending,
+    ) -> Result<Arrival, Refusal> {
+        errand.destination.http1_only = true;
+        let mut response = self.send(&mut errand, exchange).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Arrival::Answer(errand.undress(response)?));
+        }
+        let agreed = response.headers().get(UPGRADE);
+        if !agreed.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+            return Err(Refusal::BadUpgrade);
+        }
+        let origin = hyper::upgrade::on(&mut response);
+        let mut response = errand.undress(response)?.map(|_| Body::empty());
+        let headers = response.headers_mut();
+        headers.insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        Ok(Arrival::Switch { response, pending: pending.with(origin) })
+    }
+}
+
+/// How a journey ends well.
+enum Arrival {
+    Answer(Response<ResponseBody>),
+    /// Answered here, on the origin's behalf.
+    Own(Response<Body>),
+    Switch {
+        response: Response<Body>,
+        pending: Ready,
+    },
+}
+
+struct Pending {
+    upgrade: UpgradeSlot,
+    claim: Claim,
+    place: Place,
+}
+
+struct Ready {
+    pending: Pending,
+    origin: hyper::upgrade::OnUpgrade,
+}
+
+impl Pending {
+    fn with(self, origin: hyper::upgrade::OnUpgrade) -> Ready {
+        Ready { pending: self, origin }
+    }
+}
+
+impl Ready {
+    fn leave(self, exchange: Box<Exchange>) {
+        let Pending { upgrade, claim, place } = self.pending;
+        *upgrade.lock() =
+            Some(Switched { origin: self.origin, exchange, claim: Some(claim), _place: place });
+    }
+}
+
+impl Switched {
+    /// Joins the client's stream to the origin's until both have ended.
+    pub async fn run<C>(mut self, client: C, activity: &Arc<Activity>, idle: Duration)
+    where
+        C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    {
+        match self.origin.await {
+            Ok(origin) => {
+                let passed = splice(client, TokioIo::new(origin), activity, idle).await;
+                self.exchange.spliced(passed.from_client, passed.to_client);
+            }
+            Err(error) => self.exchange.failed(&error),
+        }
+    }
+}
+
+/// A request that is ready to go, and what is needed to send it once more.
+struct Errand {
+    destination: Destination,
+    parts: Parts,
+    target: PathAndQuery,
+    body: Option<RequestBody>,
+    credential: Option<Credential>,
+    /// The head before anything was attached, kept only where a second try is possible.
+    undressed: Option<(Parts, PathAndQuery)>,
+    mask: Option<Mask>,
+}
+
+struct Credential {
+    slot: Arc<crate::credentials::Slot>,
+    current: Arc<Current>,
+}
+
+impl Errand {
+    fn new(
+        plan: &Plan,
+        mut parts: Parts,
+        target: PathAndQuery,
+        body: Incoming,
+        exchange: &mut Exchange,
+    ) -> Result<Self, Refusal> {
+        let expects = parts.headers.contains_key(EXPECT);
+        parts.headers.insert(HOST, host_value(&plan.destination));
+        let repeatable = parts.method.is_safe() && body.is_end_stream();
+        let body = request_body(body, expects, exchange);
+        let credential = plan
+            .slot
+            .as_ref()
+            .map(|slot| Credential { slot: slot.clone(), current: slot.current().clone() });
+        let undressed = (repeatable && plan.slot.as_ref().is_some_and(|slot| slot.renewable()))
+            .then(|| (parts.clone(), target.clone()));
+        let destination = plan.destination.clone();
+        let mut errand = Self {
+            destination,
+            parts,
+            target,
+            body: Some(body),
+            credential,
+            undressed,
+            mask: None,
+        };
+        errand.dress()?;
+        Ok(errand)
+    }
+
+    /// Attaches the credential. What the client had in that place was its own and goes.
+    fn dress(&mut self) -> Result<(), Refusal> {
+        let Some(Credential { slot, current }) = &self.credential else { return Ok(()) };
+        let account = || slot.account.clone();
+        let attachable = match &current.state {
+            State::Ready(attachable) => attachable,
+            State::Unavailable(why) => {
+                return Err(Refusal::Credential { account: account(), why: why.clone() });
+            }
+        };
+        let Destination { host, port, .. } = &self.destination;
+        let choice = slot.auth().choice(host, *port, self.target.path());
+        let Some(prepared) = attachable.of(choice) else { return Ok(()) };
+        prepared
+            .attach(&mut self.parts.headers, &mut self.target)
+            .map_err(|_| Refusal::Attach { account: account() })?;
+        self.mask = Some(prepared.mask().clone()).filter(|mask| !mask.is_empty());
+        Ok(())
+    }
+
+    /// Ready for a second try with the credential as it is now; false when there can be none.
+    fn rewind(&mut self) -> Result<bool, Refusal> {
+        let Some((parts, target)) = self.undressed.take() else { return Ok(false) };
+        (self.parts, self.target) = (parts, target);
+        self.body = Some(RequestBody::empty());
+        if let Some(credential) = &mut self.credential {
+            credential.current = credential.slot.current().clone();
+        }
+        self.dress()?;
+        Ok(true)
+    }
+
+    fn request(&mut self) -> Result<Request<RequestBody>, Refusal> {
+        let body = self.body.take().unwrap_or_else(RequestBody::empty);
+        let mut request = Request::new(body);
+        *request.method_mut() = self.parts.method.clone();
+        *request.uri_mut() = Uri::from(self.target.clone());
+        *request.headers_mut() = std::mem::take(&mut self.parts.headers);
+        Ok(request)
+    }
+
+    /// Makes the origin's answer fit for the client.
+    fn undress(
+        &self,
+        mut response: Response<ResponseBody>,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(Refusal::OriginSaid407);
+        }
+        head::strip_response(response.headers_mut());
+        if let Some(mask) = &self.mask {
+            mask.headers(response.headers_mut());
+        }
+        response.headers_mut().insert(SOURCE, HeaderValue::from_static("upstream"));
+        Ok(response)
+    }
+}
+
+/// An empty body needs no counting and no deadline.
+fn request_body(body: Incoming, expects: bool, exchange: &mut Exchange) -> RequestBody {
+    if body.is_end_stream() {
+        return RequestBody::empty();
+    }
+    let received = Arc::new(AtomicU64::new(0));
+    exchange.receives(received.clone());
+    let body = RequestBody::stream(body).counted(received);
+    if expects { body.after_continue() } else { body }
+}
+
+fn host_value(to: &Destination) -> HeaderValue {
+    let default = if to.tls { 443 } else { 80 };
+    let text = match to.port == default {
+        true if to.host.ip().is_none() => return value_of(to.host.as_str()),
+        true => to.host.to_string(),
+        false => format!("{}:{}", to.host, to.port),
+    };
+    value_of(&text)
+}
+
+/// A [`crate::host::Host`] is visible ASCII by construction.
+fn value_of(host: &str) -> HeaderValue {
+    HeaderValue::from_str(host).expect("a host is visible ASCII")
+}
+
+/// The account that this request names: by header, else in the proxy user name.
+fn take_selector(parts: &mut Parts, identity: &Identity) -> Result<Option<Arc<str>>, Refusal> {
+    let mut named = parts.headers.get_all(ACCOUNT).iter();
+    let Some(value) = named.next() else { return Ok(identity.selector.clone()) };
+    if named.next().is_some() {
+        return Err(Refusal::Malformed("more than one countersign-account"));
+    }
+    let text = value.to_str().map_err(|_| Refusal::Malformed("countersign-account is not text"))?;
+    Ok(Some(Arc::from(text.trim())))
+}
+
+fn note(plan: &Plan, exchange: &mut Exchange) {
+    exchange.decided(
+        plan.app.as_deref().map(|app| &app.id),
+        plan.slot.as_deref().map(|slot| &slot.account),
+        plan.rule.clone(),
+        plan.would_deny.as_ref().map(crate::policy::Denial::reason),
+    );
+    if let Some(path) = &plan.cut_path {
+        exchange.cut_path(path.clone());
+    }
+}
+
+/// A refused request is still told apart by app.
+fn note_app(world: &World, target: &Target, path: &str, exchange: &mut Exchange) {
+    let claims = world.index.claims(&target.host);
+    if let Some(app) = claims.owner(target.port, path).or_else(|| claims.owner(443, path)) {
+        exchange.of_app(&app.id);
+    }
+}
+
+/// RFC 9110 §7.6.2: OPTIONS and TRACE count their hops; at 0 the answer is ours.
+fn answer_for_last_hop(parts: &mut Parts) -> Option<Response<Body>> {
+    const MAX_FORWARDS: HeaderName = HeaderName::from_static("max-forwards");
+    if parts.method != Method::OPTIONS && parts.method != Method::TRACE {
+        return None;
+    }
+    let left: u64 = parts.headers.get(MAX_FORWARDS)?.to_str().ok()?.parse().ok()?;
+    if left > 0 {
+        parts.headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+        return None;
+    }
+    let mut response = Response::new(Body::empty());
+    response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("OPTIONS"));
+    response.headers_mut().insert(SOURCE, HeaderValue::from_static("proxy"));
+    Some(response)
+}
+
+/// Makes request ids of two processes differ.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// The token that a gateway request carries as its bearer.
+pub fn bearer_of(parts: &Parts) -> Option<&str> {
+    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+impl From<upstream::SetupError> for WorldError {
+    fn from(error: upstream::SetupError) -> Self {
+        Self::Overlap(error.to_string())
+    }
+}

@@ -1,0 +1,280 @@
+//! Every open connection and tunnel: when it last moved, whose it is, and how to end it.
+//!
+//! One sweep a second over plain numbers stands in for a timer per connection and per request
+//! head: a timer would cost each request more than the rest of its bookkeeping.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+use super::caller::Identity;
+use super::world::World;
+use crate::ids::AccountId;
+
+/// All that is open. Entries remove themselves.
+#[derive(Default)]
+pub struct Registry {
+    open: Mutex<HashMap<u64, Arc<Activity>>>,
+    next: AtomicU64,
+}
+
+/// One connection or tunnel.
+pub struct Activity {
+    epoch: Instant,
+    last_ms: AtomicU64,
+    /// When the first byte of a head came; 0 while none is being read.
+    head_since_ms: AtomicU64,
+    in_flight: AtomicU32,
+    /// Past HTTP/1.1 heads: a tunnel, TLS or HTTP/2, where bytes between requests are no head.
+    opaque: AtomicBool,
+    claim: OnceLock<Claim>,
+    killed: AtomicBool,
+    kill: Notify,
+}
+
+/// On whose behalf something stays open without asking again.
+pub struct Claim {
+    pub identity: Identity,
+    /// The account whose credential opened it.
+    pub account: Option<AccountId>,
+}
+
+/// Keeps an entry in the registry for as long as it lives.
+pub struct Registered {
+    registry: Arc<Registry>,
+    id: u64,
+    pub activity: Arc<Activity>,
+}
+
+/// When something has been quiet for too long.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub idle: Duration,
+    pub head: Duration,
+}
+
+impl Registry {
+    pub fn register(self: &Arc<Self>) -> Registered {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let activity = Arc::new(Activity::new());
+        self.open.lock().insert(id, activity.clone());
+        Registered { registry: self.clone(), id, activity }
+    }
+
+    pub fn len(&self) -> usize {
+        self.open.lock().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ends what has been quiet for too long.
+    pub fn sweep(&self, patience: Patience) {
+        for activity in self.open.lock().values() {
+            if activity.is_stuck(patience) {
+                activity.end();
+            }
+        }
+    }
+
+    /// Ends what the new snapshot would not have let open: a revoked token, an account that is no
+    /// longer bound.
+    pub fn recheck(&self, world: &World) {
+        for activity in self.open.lock().values() {
+            if activity.claim.get().is_some_and(|claim| !claim.holds(world)) {
+                activity.end();
+            }
+        }
+    }
+
+    pub fn end_all(&self) {
+        for activity in self.open.lock().values() {
+            activity.end();
+        }
+    }
+}
+
+impl Claim {
+    fn holds(&self, world: &World) -> bool {
+        let Some(now) = world.renewed(&self.identity) else { return false };
+        let bound = |account: &AccountId| {
+            now.caller.policy.bindings.iter().any(|binding| binding.account == *account)
+        };
+        self.account.as_ref().is_none_or(bound)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.registry.open.lock().remove(&self.id);
+    }
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            head_since_ms: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+            opaque: AtomicBool::new(false),
+            claim: OnceLock::new(),
+            killed: AtomicBool::new(false),
+            kill: Notify::new(),
+        }
+    }
+
+    /// From here on bytes are not HTTP/1.1 heads in clear.
+    pub fn becomes_opaque(&self) {
+        self.opaque.store(true, Ordering::Relaxed);
+        self.head_since_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// From here on bytes between requests are heads (again).
+    pub fn reads_heads(&self) {
+        self.opaque.store(false, Ordering::Relaxed);
+        self.head_since_ms.store(0, Ordering::Relaxed);
+    }
+
+    pub fn claimed(&self, claim: Claim) {
+        // A second claim on one connection would be for the same tunnel.
+        let _ = self.claim.set(claim);
+    }
+
+    /// A request's head has been read; its end is when the guard drops.
+    pub fn request_begins(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.head_since_ms.store(0, Ordering::Relaxed);
+        InFlight(self.clone())
+    }
+
+    fn now_ms(&self) -> u64 {
+        // 0 means "never".
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn touch(&self) {
+        self.last_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn has_read(&self) {
+        let now = self.now_ms();
+        self.last_ms.store(now, Ordering::Relaxed);
+        let reading_a_head = !self.opaque.load(Ordering::Relaxed)
+            && self.in_flight.load(Ordering::Relaxed) == 0
+            && self.head_since_ms.load(Ordering::Relaxed) == 0;
+        if reading_a_head {
+            self.head_since_ms.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// How long nothing has moved.
+    pub fn quiet(&self) -> Duration {
+        let last = self.last_ms.load(Ordering::Relaxed);
+        Duration::from_millis(self.now_ms().saturating_sub(last))
+    }
+
+    fn is_stuck(&self, patience: Patience) -> bool {
+        let now = self.now_ms();
+        let since = |ms: u64| Duration::from_millis(now.saturating_sub(ms));
+        let head = self.head_since_ms.load(Ordering::Relaxed);
+        let slow_head = head != 0 && since(head) > patience.head;
+        slow_head || self.quiet() > patience.idle
+    }
+
+    fn end(&self) {
+        self.killed.store(true, Ordering::Relaxed);
+        self.kill.notify_one();
+    }
+
+    /// Resolves when this is to end now.
+    pub async fn killed(&self) {
+        while !self.killed.load(Ordering::Relaxed) {
+            self.kill.notified().await;
+        }
+    }
+}
+
+/// One request in flight on a connection.
+pub struct InFlight(Arc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.touch();
+    }
+}
+
+/// A stream that notes when it moves.
+pub struct Watched<S> {
+    stream: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> Watched<S> {
+    pub fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.activity.has_read();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if polled.is_ready() {
+            self.activity.touch();
+        }
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        if polled.is_ready() {
+            self.activity.touch();
+        }
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
