@@ -37,3 +37,6 @@ pub mod credentials;
 // 9: the journey of a request.
 pub mod forward;
 
+// 10: listener, tunnel, intercept, gateway, CA.
+pub mod proxy;
+

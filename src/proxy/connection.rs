@@ -1,0 +1,246 @@
+//! One connection of a client: HTTP/1.1 or HTTP/2 served on it, and what it turns into when a
+//! request switches protocols.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use http::header::UPGRADE;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Doors;
+use super::intercept::{Inside, Prefixed};
+use super::tunnel::Opened;
+use super::{door, intercept, tunnel};
+use crate::forward::{Activity, Body, Channel, UpgradeSlot};
+use crate::telemetry::TunnelMode;
+
+/// Streams of one HTTP/2 connection at once. 100 is what RFC 9113 §6.5.2 recommends as the least.
+const MAX_STREAMS: u32 = 256;
+/// Windows that keep a fast upload moving without letting one connection hold much memory.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// What is known of a connection before its first request.
+pub struct Arrived {
+    pub peer: SocketAddr,
+    pub channel: Channel,
+    pub activity: Arc<Activity>,
+}
+
+/// One connection, shared by its requests.
+pub struct Connection {
+    pub doors: Arc<Doors>,
+    pub peer: SocketAddr,
+    pub channel: Channel,
+    pub activity: Arc<Activity>,
+    pub stage: Stage,
+    /// A WebSocket that a request has opened.
+    pub switched: UpgradeSlot,
+    /// A tunnel that a CONNECT has opened.
+    pub opened: Mutex<Option<Opened>>,
+    on_upgrade: Mutex<Option<OnUpgrade>>,
+    http2: bool,
+}
+
+/// Which part of the way the connection's requests are on.
+pub enum Stage {
+    /// Spoken to as a proxy.
+    Outside,
+    /// Inside a CONNECT tunnel.
+    Inside(Inside),
+}
+
+/// Serves a client of the proxy until it is done.
+pub async fn serve<S>(doors: &Arc<Doors>, stream: S, arrived: Arrived, http2: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = Connection::new(doors, arrived, http2, Stage::Outside);
+    if http2 {
+        return connection.http2(stream).await;
+    }
+    let Some(stream) = connection.http1(stream).await else { return };
+    let opened = connection.opened.lock().take();
+    match opened {
+        Some(opened) => tunnel::run(&connection, opened, stream).await,
+        None => connection.websocket(stream).await,
+    }
+}
+
+/// Serves what a client says inside an intercepted tunnel. Boxed, because it is the inner half of a
+/// recursion: a connection holds a tunnel, which holds a connection.
+pub fn serve_inside<S>(
+    doors: Arc<Doors>,
+    stream: S,
+    arrived: Arrived,
+    http2: bool,
+    inside: Inside,
+) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Box::pin(async move {
+        let connection = Connection::new(&doors, arrived, http2, Stage::Inside(inside));
+        if http2 {
+            connection.http2(stream).await;
+        } else if let Some(stream) = connection.http1(stream).await {
+            connection.websocket(stream).await;
+        }
+    })
+}
+
+impl Connection {
+    fn new(doors: &Arc<Doors>, arrived: Arrived, http2: bool, stage: Stage) -> Arc<Self> {
+        Arc::new(Self {
+            doors: doors.clone(),
+            peer: arrived.peer,
+            channel: arrived.channel,
+            activity: arrived.activity,
+            stage,
+            switched: UpgradeSlot::default(),
+            opened: Mutex::new(None),
+            on_upgrade: Mutex::new(None),
+            http2,
+        })
+    }
+
+    /// Serves HTTP/1.1 until its end. Returns the stream if the last request asked to switch
+    /// protocols on it.
+    async fn http1<S>(self: &Arc<Self>, stream: S) -> Option<Prefixed<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request| answer(self.clone(), request));
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder
+            // Heads have their deadline in the sweep, without a timer for each.
+            .header_read_timeout(None)
+            .max_buf_size(self.doors.limits.max_header_bytes.max(MIN_BUFFER_BYTES))
+            .max_header_size(self.doors.limits.max_header_bytes)
+            .half_close(matches!(self.stage, Stage::Outside));
+        let served = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        tokio::pin!(served);
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                // Errors are the peer's: it broke off, or sent what is not HTTP and got a 400.
+                _ = served.as_mut() => break,
+                () = self.doors.draining.cancelled(), if !draining => {
+                    draining = true;
+                    served.as_mut().graceful_shutdown();
+                }
+                () = self.activity.killed() => return None,
+            }
+        }
+        let on_upgrade = self.on_upgrade.lock().take()?;
+        let upgraded = on_upgrade.await.ok()?;
+        // The stream itself, instead of one behind a virtual call for every read.
+        let parts = upgraded.downcast::<TokioIo<S>>().ok()?;
+        Some(Prefixed::new(parts.read_buf, parts.io.into_inner()))
+    }
+
+    async fn http2<S>(self: &Arc<Self>, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request| answer(self.clone(), request));
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(
+                u32::try_from(self.doors.limits.max_header_bytes).unwrap_or(u32::MAX),
+            );
+        let served = builder.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(served);
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                _ = served.as_mut() => return,
+                () = self.doors.draining.cancelled(), if !draining => {
+                    draining = true;
+                    served.as_mut().graceful_shutdown();
+                }
+                () = self.activity.killed() => return,
+            }
+        }
+    }
+
+    async fn websocket<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(mut switched) = self.switched.lock().take() else { return };
+        self.activity.becomes_opaque();
+        if let Some(claim) = switched.claim.take() {
+            self.activity.claimed(claim);
+        }
+        let metrics = &self.doors.forwarder.telemetry.metrics;
+        let _active = metrics.tunnel(TunnelMode::Intercept);
+        let idle = self.doors.forwarder.settings.idle_timeout;
+        switched.run(stream, &self.activity, idle).await;
+    }
+
+    pub fn arrived(&self) -> Arrived {
+        Arrived { peer: self.peer, channel: self.channel.clone(), activity: self.activity.clone() }
+    }
+
+    /// Leaves a tunnel for the connection to carry out. HTTP/2 has many at once, each on a stream
+    /// of its own, so there it becomes a task.
+    pub fn leave(self: &Arc<Self>, opened: Opened, on_upgrade: OnUpgrade) {
+        if !self.http2 {
+            *self.opened.lock() = Some(opened);
+            *self.on_upgrade.lock() = Some(on_upgrade);
+            return;
+        }
+        let connection = self.clone();
+        self.doors.tasks.spawn(async move {
+            if let Ok(upgraded) = on_upgrade.await {
+                tunnel::run(&connection, opened, TokioIo::new(upgraded)).await;
+            }
+        });
+    }
+}
+
+/// hyper needs room for at least this much.
+const MIN_BUFFER_BYTES: usize = 8192;
+
+/// One request of a connection. A panic costs that request, not its neighbours.
+async fn answer(
+    connection: Arc<Connection>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let busy = connection.activity.request_begins();
+    let on_upgrade = (!connection.http2
+        && request.method() != Method::CONNECT
+        && request.headers().contains_key(UPGRADE))
+    .then(|| hyper::upgrade::on(&mut request));
+    let answered = match &connection.stage {
+        Stage::Outside => AssertUnwindSafe(door::answer(&connection, request)).catch_unwind().await,
+        Stage::Inside(inside) => {
+            AssertUnwindSafe(intercept::answer(&connection, inside, request)).catch_unwind().await
+        }
+    };
+    let response = answered.unwrap_or_else(|_| broken());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        *connection.on_upgrade.lock() = on_upgrade;
+    }
+    Ok(response.map(|body| body.busy(busy)))
+}
+
+fn broken() -> Response<Body> {
+    let mut response = Response::new(Body::from("countersign failed on this request\n".to_owned()));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}

@@ -1,0 +1,116 @@
+//! Accepting connections, and going on when the machine runs short.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+use super::Doors;
+use super::ca::certificate_names;
+use super::connection::{self, Arrived};
+use crate::forward::{Channel, Watched};
+use crate::ids::CallerId;
+use crate::telemetry;
+
+/// After `accept` failed for want of descriptors or memory: long enough for some to come back.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// One bound address of the proxy.
+pub struct Listener {
+    pub socket: TcpListener,
+    pub protocol: Protocol,
+}
+
+/// What a listener speaks, and whom it knows.
+#[derive(Clone)]
+pub enum Protocol {
+    Clear,
+    Tls(Arc<ServerConfig>),
+    /// A loopback listener of one caller, for one user's processes.
+    Own {
+        caller: CallerId,
+        admits: fn(SocketAddr, SocketAddr) -> bool,
+    },
+}
+
+impl Listener {
+    /// Accepts until the drain begins. Never ends because of an error: a full descriptor table is
+    /// waited out.
+    pub async fn run(self, doors: Arc<Doors>, places: Arc<Semaphore>) {
+        loop {
+            // A place first: beyond the limit, clients wait in the kernel's queue.
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = doors.draining.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let protocol = self.protocol.clone();
+                    doors.tasks.spawn(admit(doors.clone(), stream, peer, protocol, place));
+                }
+                Err(error) => wait_out(&error).await,
+            }
+        }
+    }
+}
+
+async fn wait_out(error: &io::Error) {
+    let of_one_connection = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    );
+    if !of_one_connection {
+        tracing::error!(%error, "accept failed; trying again");
+        tokio::time::sleep(BACK_OFF).await;
+    }
+}
+
+/// Serves one connection; its place is free again when it has ended.
+async fn admit(
+    doors: Arc<Doors>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    protocol: Protocol,
+    _place: OwnedSemaphorePermit,
+) {
+    // Small writes are heads and SSE events: waiting to fill a segment would delay them.
+    let _ = stream.set_nodelay(true);
+    let _active = doors.forwarder.telemetry.metrics.connection(telemetry::Listener::Proxy);
+    let registered = doors.forwarder.registry.register();
+    let activity = registered.activity.clone();
+    let local = stream.local_addr();
+    let stream = Watched::new(stream, activity.clone());
+    let arrived = |channel| Arrived { peer, channel, activity: activity.clone() };
+    match protocol {
+        Protocol::Clear => {
+            connection::serve(&doors, stream, arrived(Channel::Anonymous), false).await;
+        }
+        Protocol::Own { caller, admits } => {
+            if local.is_ok_and(|local| admits(local, peer)) {
+                connection::serve(&doors, stream, arrived(Channel::Listener(caller)), false).await;
+            }
+        }
+        Protocol::Tls(config) => {
+            activity.becomes_opaque();
+            let handshake = TlsAcceptor::from(config).accept(stream);
+            let timed = tokio::time::timeout(doors.limits.handshake_timeout, handshake).await;
+            // A failed handshake with the proxy itself is the client's to report.
+            let Ok(Ok(tls)) = timed else { return };
+            let (_, session) = tls.get_ref();
+            let channel = match session.peer_certificates().and_then(<[_]>::first) {
+                Some(certificate) => Channel::Certificate(certificate_names(certificate)),
+                None => Channel::Anonymous,
+            };
+            let http2 = session.alpn_protocol() == Some(b"h2");
+            connection::serve(&doors, tls, arrived(channel), http2).await;
+        }
+    }
+}

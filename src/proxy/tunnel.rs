@@ -1,0 +1,157 @@
+//! CONNECT: whether a tunnel is opened, and whether it is looked into.
+//!
+//! A host of an app is intercepted and a refusal is answered inside, because no client shows the
+//! body of a refused CONNECT. Anything else is a blind tunnel to a checked address, or a 403.
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::connection::Connection;
+use super::{door, intercept, magic};
+use crate::config::Untouched;
+use crate::forward::{
+    Body, Claim, Exchange, Identity, Opening, Place, Refusal, Target, World, plan, splice,
+};
+use crate::host::Authority;
+use crate::telemetry::{Door, TunnelMode};
+
+/// A tunnel that was agreed to.
+pub enum Opened {
+    Intercepted { authority: Authority, identity: Identity },
+    Blind { origin: TcpStream, exchange: Box<Exchange>, identity: Identity, _place: Place },
+}
+
+/// Answers a CONNECT. Only a caller that is not known, a request that does not parse and a host of
+/// no app are refused here; everything else is refused inside, where clients can see why.
+pub async fn connect(
+    connection: &Arc<Connection>,
+    world: &World,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let on_upgrade = hyper::upgrade::on(&mut request);
+    let (parts, _) = request.into_parts();
+    door::check_connect(&parts)?;
+    let authority =
+        parts.uri.authority().ok_or(Refusal::Malformed("CONNECT without an authority"))?;
+    let authority = Authority::parse_connect(authority.as_str());
+    let identity = door::identify(connection, world, &parts.headers)?;
+    let authority = authority?;
+    let opened = match wants_interception(world, &identity, &authority) {
+        true => Opened::Intercepted { authority, identity },
+        false => match dial(connection, world, &identity, &authority).await {
+            Ok(opened) => opened,
+            Err(response) => return Ok(response),
+        },
+    };
+    connection.leave(opened, on_upgrade);
+    Ok(Response::new(Body::empty()))
+}
+
+/// Hosts of apps, unless the config leaves alone those of which the caller has no account. A port
+/// that the app does not list is intercepted too, to refuse it there: never a blind tunnel to an
+/// app's host.
+fn wants_interception(world: &World, identity: &Identity, authority: &Authority) -> bool {
+    if authority.host.as_str() == magic::HOST {
+        return true;
+    }
+    let claims = world.index.claims(&authority.host);
+    if claims.is_empty() {
+        return false;
+    }
+    let bound = || {
+        let bindings = &identity.caller.policy.bindings;
+        claims.apps().any(|app| bindings.iter().any(|binding| binding.app == app.id))
+    };
+    let listed = claims.ports().any(|port| port == authority.port);
+    world.unbound == Untouched::Deny || !listed || bound()
+}
+
+/// Opens a blind tunnel, or says why not. The connection is closed after a refusal: Node keeps
+/// waiting on one that stays open.
+async fn dial(
+    connection: &Connection,
+    world: &World,
+    identity: &Identity,
+    authority: &Authority,
+) -> Result<Opened, Response<Body>> {
+    let forwarder = &connection.doors.forwarder;
+    let mut exchange = Exchange::open(
+        &forwarder.telemetry,
+        &Opening {
+            id: forwarder.next_id(),
+            door: Door::Connect,
+            client: connection.peer.ip(),
+            caller: Some(&identity.caller.id),
+            method: &Method::CONNECT,
+            host: &authority.host,
+            port: authority.port,
+            target: &PathAndQuery::from_static("/"),
+        },
+    );
+    let dialled = async {
+        let place = identity.caller.admit_tunnel(forwarder.settings.max_tunnels_per_caller)?;
+        exchange.hold(identity.caller.admit()?);
+        may_tunnel(world, identity, authority, &mut exchange)?;
+        exchange.record_first().await?;
+        let asked = std::time::Instant::now();
+        let origin = forwarder.upstream.dial(authority).await?;
+        exchange.answered(StatusCode::OK, asked.elapsed());
+        Ok((origin, place))
+    };
+    match dialled.await {
+        Ok((origin, _place)) => {
+            Ok(Opened::Blind { origin, exchange, identity: identity.clone(), _place })
+        }
+        Err(refusal) => Err(refuse(exchange, refusal)),
+    }
+}
+
+fn refuse(mut exchange: Box<Exchange>, refusal: Refusal) -> Response<Body> {
+    exchange.refused(&refusal);
+    let mut response = refusal.into_response(exchange.id);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn may_tunnel(
+    world: &World,
+    identity: &Identity,
+    authority: &Authority,
+    exchange: &mut Exchange,
+) -> Result<(), Refusal> {
+    let Authority { host, port } = authority.clone();
+    let target = Target { host, port, secure: true };
+    let plan = plan(world, &identity.caller, &target, &Method::CONNECT, "/", None)?;
+    let would_deny = plan.would_deny.as_ref().map(crate::policy::Denial::reason);
+    exchange.decided(None, None, plan.rule, would_deny);
+    Ok(())
+}
+
+/// Carries out a tunnel on the client's stream.
+pub async fn run<S>(connection: &Connection, opened: Opened, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    connection.activity.becomes_opaque();
+    let forwarder = &connection.doors.forwarder;
+    match opened {
+        Opened::Intercepted { authority, identity } => {
+            connection.activity.claimed(Claim { identity: identity.clone(), account: None });
+            let _active = forwarder.telemetry.metrics.tunnel(TunnelMode::Intercept);
+            intercept::run(connection, authority, identity, stream).await;
+        }
+        Opened::Blind { origin, mut exchange, identity, _place } => {
+            connection.activity.claimed(Claim { identity, account: None });
+            let _active = forwarder.telemetry.metrics.tunnel(TunnelMode::Blind);
+            let idle = forwarder.settings.idle_timeout;
+            let passed = splice(stream, origin, &connection.activity, idle).await;
+            exchange.spliced(passed.from_client, passed.to_client);
+        }
+    }
+}
