@@ -40,3 +40,9 @@ pub mod forward;
 // 10: listener, tunnel, intercept, gateway, CA.
 pub mod proxy;
 
+// 11: pages, metrics and health.
+pub mod web;
+
+// 12: bind, run, drain.
+pub mod serve;
+

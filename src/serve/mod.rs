@@ -1,0 +1,516 @@
+//! Bind, run, reload, drain: the only place where the rooms are wired together.
+
+mod load;
+mod reload;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use crate::telemetry::Sink;
+pub use load::{LoadError, Loaded, Source, load};
+
+use crate::clock::Clock;
+use crate::config::{self, Config, LogFormat};
+use crate::credentials;
+use crate::forward::{self, Forwarder, Patience, World, WorldError};
+use crate::ids::CallerId;
+use crate::proxy::ca::{self, CaSettings, CertificateAuthority, Opened};
+use crate::proxy::{Doors, Limits, Listener, Protocol};
+use crate::sources;
+use crate::telemetry::{self, AuditEvent, AuditSettings, LogSettings, Pool, Style, Telemetry};
+use crate::upstream::{self, OwnAddresses};
+use crate::web::Web;
+use crate::web::admin::{self, Readiness};
+
+/// What a process that embeds the server decides, beside the config.
+pub struct Options {
+    pub sink: Sink,
+    pub clock: Clock,
+    /// Only one loopback listener, which belongs to this caller: how `run` starts the proxy.
+    pub own: Option<OwnListener>,
+}
+
+pub struct OwnListener {
+    pub caller: CallerId,
+    /// Whether a peer may use it: processes of the same user.
+    pub admits: fn(SocketAddr, SocketAddr) -> bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { sink: Sink::Stderr, clock: Clock::System, own: None }
+    }
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{key} = \"{address}\": {source}{}", hint(source))]
+    Bind { key: &'static str, address: SocketAddr, source: io::Error },
+    #[error("{} cannot be used as the data directory: {source}", path.display())]
+    DataDir { path: PathBuf, source: io::Error },
+    #[error("{key} {}: {why}", path.display())]
+    File { key: &'static str, path: PathBuf, why: String },
+    #[error(transparent)]
+    Ca(#[from] ca::Error),
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::SetupError),
+    #[error(transparent)]
+    Upstream(#[from] upstream::SetupError),
+    #[error("upstream.proxy.credentials: {0}")]
+    ParentCredentials(#[source] sources::Error),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    World(Vec<WorldError>),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; is countersign running already?",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
+}
+
+/// A server whose listeners are bound and served.
+pub struct Running {
+    pub proxy: Vec<SocketAddr>,
+    pub proxy_tls: Vec<SocketAddr>,
+    pub web: Option<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+    pub ca: Arc<CertificateAuthority>,
+    pub ca_opened: Opened,
+    pub telemetry: Arc<Telemetry>,
+    pub forwarder: Arc<Forwarder>,
+    pub warnings: Vec<String>,
+    config: Config,
+    audit_file: Option<PathBuf>,
+    doors: Arc<Doors>,
+    readiness: Arc<Readiness>,
+    fresh: JoinHandle<()>,
+    accepting: TaskTracker,
+    background: Vec<JoinHandle<()>>,
+}
+
+/// Binds every listener and serves until [`Running::drain`].
+///
+/// # Errors
+/// The first thing that keeps it from starting; of the callers and accounts, everything.
+pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
+    create_data_dir(&config)?;
+    let telemetry = Arc::new(Telemetry::open(telemetry_settings(&config, &options))?);
+    let (ca, ca_opened) = CertificateAuthority::open_or_create(
+        &config.data_dir,
+        &ca_settings(&config),
+        &options.clock,
+    )?;
+    let ca = Arc::new(ca);
+    let sockets = Sockets::bind(&config, &options)?;
+    let own = OwnAddresses::default();
+    own.set(sockets.addresses());
+    let upstream = upstream::Client::new(upstream_settings(&config.upstream).await?, own)?;
+    let mut warnings = upstream.warnings().to_vec();
+    let world = World::build(&config, None).await.map_err(Error::World)?;
+    if config.file.is_none() && options.own.is_none() {
+        warnings.push("no config file: nobody may send anything yet".to_owned());
+    }
+    let settings = forward::Settings {
+        max_tunnels_per_caller: config.proxy.max_tunnels_per_caller,
+        idle_timeout: config.proxy.idle_timeout,
+    };
+    let forwarder = Arc::new(Forwarder::new(world, upstream, telemetry.clone(), settings));
+    let doors = Arc::new(Doors {
+        forwarder: forwarder.clone(),
+        ca: ca.clone(),
+        limits: limits(&config),
+        draining: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    });
+    let readiness = Arc::new(Readiness::default());
+    readiness.set_ca(true);
+    readiness.set_config(true);
+    watch_metrics(&telemetry, &forwarder, &ca);
+    note_start(&telemetry, &config, &ca, ca_opened);
+    let mut running = Running {
+        proxy: sockets.proxy.iter().filter_map(address_of).collect(),
+        proxy_tls: sockets.proxy_tls.iter().filter_map(address_of).collect(),
+        web: sockets.web.as_ref().and_then(address_of),
+        admin: sockets.admin.as_ref().and_then(address_of),
+        fresh: keep_fresh(&forwarder),
+        ca,
+        ca_opened,
+        telemetry,
+        forwarder,
+        warnings,
+        doors,
+        readiness,
+        accepting: TaskTracker::new(),
+        background: Vec::new(),
+        audit_file: config.audit.enabled.then(|| audit_file(&config, &options)),
+        config,
+    };
+    running.accept(sockets, options.own)?;
+    running.background.push(tokio::spawn(sweep(running.doors.clone())));
+    Ok(running)
+}
+
+impl Running {
+    fn accept(&mut self, sockets: Sockets, own: Option<OwnListener>) -> Result<(), Error> {
+        let places = Arc::new(Semaphore::new(self.doors.limits.max_connections));
+        let protocol = match own {
+            Some(own) => Protocol::Own { caller: own.caller, admits: own.admits },
+            None => Protocol::Clear,
+        };
+        for socket in sockets.proxy {
+            let listener = Listener { socket, protocol: protocol.clone() };
+            self.accepting.spawn(listener.run(self.doors.clone(), places.clone()));
+        }
+        if !sockets.proxy_tls.is_empty() {
+            let tls = listener_tls(&self.config)?;
+            for socket in sockets.proxy_tls {
+                let listener = Listener { socket, protocol: Protocol::Tls(tls.clone()) };
+                self.accepting.spawn(listener.run(self.doors.clone(), places.clone()));
+            }
+        }
+        if let Some(socket) = sockets.web {
+            let hosts = self.config.web.hosts.clone();
+            let web = Arc::new(Web { doors: self.doors.clone(), hosts });
+            self.accepting.spawn(web.run(socket));
+        }
+        if let Some(socket) = sockets.admin {
+            // Health is told until the very end, so this one is not part of the drain.
+            let served = admin::serve(socket, self.telemetry.clone(), self.readiness.clone());
+            self.background.push(tokio::spawn(served));
+        }
+        Ok(())
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where this server records what it does, if it does.
+    pub fn audit_file(&self) -> Option<PathBuf> {
+        self.audit_file.clone()
+    }
+
+    /// Puts a new configuration into use. What cannot change while running is reported as a
+    /// warning and stays as it was.
+    ///
+    /// # Errors
+    /// Everything that is wrong; the old configuration serves on.
+    pub async fn reload(&mut self, config: Config) -> Result<Vec<String>, Vec<WorldError>> {
+        let built = World::build(&config, Some(&self.forwarder.world())).await;
+        let world = built.inspect_err(|errors| {
+            self.refused(
+                errors.len(),
+                &errors.first().map(ToString::to_string).unwrap_or_default(),
+            );
+        })?;
+        know(&self.telemetry, &world);
+        self.forwarder.replace(world);
+        self.fresh.abort();
+        self.fresh = keep_fresh(&self.forwarder);
+        self.telemetry.event(&AuditEvent::ConfigReloaded {
+            apps: config.catalog.apps().count(),
+            accounts: config.accounts.len(),
+            callers: config.callers.len(),
+        });
+        let warnings = reload::needs_restart(&self.config, &config);
+        self.config = config;
+        Ok(warnings)
+    }
+
+    /// Counts and records a configuration that was refused before it came to [`Self::reload`].
+    pub fn refused(&self, mistakes: usize, first: &str) {
+        self.telemetry.event(&AuditEvent::ConfigRefused { mistakes, first });
+    }
+
+    /// Reloads whenever a file of `source` changes or `signal` fires, until dropped.
+    pub async fn follow(&mut self, source: &Source, reload_now: &tokio::sync::Notify) {
+        reload::follow(self, source, reload_now).await;
+    }
+
+    /// Stops accepting, lets what is in flight end within the configured time, then cuts the rest.
+    /// Dropping the future, as a second signal does, cuts at once.
+    pub async fn drain(mut self) {
+        self.readiness.drain();
+        self.doors.draining.cancel();
+        self.accepting.close();
+        self.accepting.wait().await;
+        self.doors.tasks.close();
+        let patience = self.config.proxy.shutdown_timeout;
+        if tokio::time::timeout(patience, self.doors.tasks.wait()).await.is_err() {
+            self.forwarder.registry.end_all();
+            let _ = tokio::time::timeout(Duration::from_secs(2), self.doors.tasks.wait()).await;
+        }
+        self.telemetry.event(&AuditEvent::ServerStopped { reason: "drained" });
+        self.forwarder.upstream.close().await;
+        self.telemetry.flush().await;
+        for task in self.background.drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.doors.draining.cancel();
+        self.fresh.abort();
+        for task in &self.background {
+            task.abort();
+        }
+    }
+}
+
+/// Every socket, bound before anything is served.
+struct Sockets {
+    proxy: Vec<TcpListener>,
+    proxy_tls: Vec<TcpListener>,
+    web: Option<TcpListener>,
+    admin: Option<TcpListener>,
+}
+
+impl Sockets {
+    fn bind(config: &Config, options: &Options) -> Result<Self, Error> {
+        if options.own.is_some() {
+            let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+            let proxy = vec![listen("proxy.listen", loopback)?];
+            return Ok(Self { proxy, proxy_tls: Vec::new(), web: None, admin: None });
+        }
+        let all = |key, addresses: &[SocketAddr]| {
+            addresses.iter().map(|address| listen(key, *address)).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            proxy: all("proxy.listen", &config.proxy.listen)?,
+            proxy_tls: all("proxy.tls_listen", &config.proxy.tls_listen)?,
+            web: config.web.listen.map(|address| listen("web.listen", address)).transpose()?,
+            admin: config
+                .admin
+                .listen
+                .map(|address| listen("admin.listen", address))
+                .transpose()?,
+        })
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let all = self.proxy.iter().chain(&self.proxy_tls).chain(&self.web).chain(&self.admin);
+        all.filter_map(address_of).collect()
+    }
+}
+
+fn address_of(socket: &TcpListener) -> Option<SocketAddr> {
+    socket.local_addr().ok()
+}
+
+/// Connections that wait to be accepted: enough for a burst while descriptors are short.
+const BACKLOG: u32 = 1024;
+
+fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().map_err(|source| Error::Bind { key, address, source })
+}
+
+fn create_data_dir(config: &Config) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let path = &config.data_dir;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| Error::DataDir { path: path.clone(), source })
+}
+
+fn telemetry_settings(config: &Config, options: &Options) -> telemetry::Settings {
+    let style = match config.log.format {
+        LogFormat::Auto => Style::for_stderr(),
+        LogFormat::Text => Style::Text,
+        LogFormat::Json => Style::Json,
+    };
+    let file = audit_file(config, options);
+    telemetry::Settings {
+        log: LogSettings {
+            style,
+            filter: config.log.filter.clone(),
+            requests: config.log.requests,
+            sink: options.sink.clone(),
+        },
+        audit: config.audit.enabled.then_some(AuditSettings {
+            file,
+            strict: config.audit.strict,
+            queue: config.audit.queue,
+        }),
+        clock: options.clock.clone(),
+    }
+}
+
+/// A server's audit is one chain. `run` may work beside a server on the same data directory, so
+/// each of its runs has a chain of its own.
+fn audit_file(config: &Config, options: &Options) -> PathBuf {
+    match &options.own {
+        Some(_) => config.data_dir.join(format!("audit-run-{}.jsonl", std::process::id())),
+        None => config.audit.file.clone().unwrap_or_else(|| config.data_dir.join("audit.jsonl")),
+    }
+}
+
+fn ca_settings(config: &Config) -> CaSettings {
+    CaSettings {
+        permitted: config.ca.permitted.clone(),
+        ca_lifetime: config.ca.ca_lifetime,
+        leaf_lifetime: config.ca.leaf_lifetime,
+        leaf_cache: config.ca.leaf_cache,
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        max_connections: config.proxy.max_connections,
+        max_header_bytes: config.proxy.max_header_bytes,
+        handshake_timeout: config.proxy.handshake_timeout,
+        patience: Patience { idle: config.proxy.idle_timeout, head: config.proxy.header_timeout },
+    }
+}
+
+async fn upstream_settings(config: &config::Upstream) -> Result<upstream::Settings, Error> {
+    let proxy = match &config.proxy {
+        None => None,
+        Some(parent) => Some(upstream::Parent {
+            authority: parent.authority.clone(),
+            credentials: match &parent.credentials {
+                None => None,
+                Some(held) => Some(sources::read(held).await.map_err(Error::ParentCredentials)?),
+            },
+            resolve_locally: parent.resolve_locally,
+        }),
+    };
+    Ok(upstream::Settings {
+        resolve: config
+            .resolve
+            .iter()
+            .map(|fixed| upstream::Override {
+                host: fixed.host.clone(),
+                port: fixed.port,
+                to: fixed.to,
+            })
+            .collect(),
+        roots: read_roots(&config.roots)?,
+        allow: config.allow.clone(),
+        bind: config.bind,
+        proxy,
+        http2: config.http2,
+        connect_timeout: config.connect_timeout,
+        tls_timeout: config.tls_timeout,
+        first_byte_timeout: config.first_byte_timeout,
+        idle_timeout: config.idle_timeout,
+        keep_alive: config.keep_alive,
+        max_idle_per_host: config.max_idle_per_host,
+        max_connections_per_host: config.max_connections_per_host,
+    })
+}
+
+fn read_roots(paths: &[PathBuf]) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let mut roots = Vec::new();
+    for path in paths {
+        let failed = |why: String| Error::File { key: "upstream.roots", path: path.clone(), why };
+        let read =
+            CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+        let before = roots.len();
+        for certificate in read {
+            roots.push(certificate.map_err(|error| failed(error.to_string()))?);
+        }
+        if roots.len() == before {
+            return Err(failed("holds no certificate in PEM".to_owned()));
+        }
+    }
+    Ok(roots)
+}
+
+/// Files that the configuration names and that cannot be used: for `check`, which binds nothing.
+pub fn unreadable_files(config: &Config) -> Vec<(&'static str, String)> {
+    let roots = read_roots(&config.upstream.roots).err().map(|error| ("upstream.roots", error));
+    let tls = config.proxy.tls.as_ref().and_then(|_| listener_tls(config).err());
+    let tls = tls.map(|error| ("proxy.tls", error));
+    roots.into_iter().chain(tls).map(|(key, error)| (key, error.to_string())).collect()
+}
+
+fn listener_tls(config: &Config) -> Result<Arc<ServerConfig>, Error> {
+    let Some(tls) = &config.proxy.tls else {
+        let path = config.file.clone().unwrap_or_default();
+        let why = "proxy.tls_listen needs [proxy.tls]".to_owned();
+        return Err(Error::File { key: "proxy.tls", path, why });
+    };
+    let read = |key, path: &PathBuf| {
+        let failed =
+            |error: io::Error| Error::File { key, path: path.clone(), why: error.to_string() };
+        std::fs::read(path).map_err(failed)
+    };
+    let certificate = read("proxy.tls.certificate", &tls.certificate)?;
+    let key = zeroize::Zeroizing::new(read("proxy.tls.key", &tls.key)?);
+    let client_ca =
+        tls.client_ca.as_ref().map(|path| read("proxy.tls.client_ca", path)).transpose()?;
+    Ok(Arc::new(ca::listener_config(&certificate, &key, client_ca.as_deref())?))
+}
+
+fn watch_metrics(telemetry: &Telemetry, forwarder: &Forwarder, ca: &Arc<CertificateAuthority>) {
+    let upstream = forwarder.upstream.clone();
+    let stats = upstream.stats().clone();
+    telemetry.metrics.watch_pool(move || Pool {
+        active: stats.open(),
+        idle: upstream.idle_connections(),
+        opened: stats.opened.load(std::sync::atomic::Ordering::Relaxed),
+        reused: stats.reused.load(std::sync::atomic::Ordering::Relaxed),
+    });
+    telemetry.metrics.ca_expires(ca.not_after());
+    know(telemetry, &forwarder.world());
+}
+
+/// Metrics have a series for what is configured, and one for everything else.
+fn know(telemetry: &Telemetry, world: &World) {
+    telemetry
+        .metrics
+        .know(world.catalog.apps().map(|app| &app.id), world.callers().map(|caller| &caller.id));
+}
+
+fn note_start(telemetry: &Telemetry, config: &Config, ca: &CertificateAuthority, opened: Opened) {
+    telemetry.event(&AuditEvent::ServerStarted { version: env!("CARGO_PKG_VERSION") });
+    if opened == Opened::Created {
+        telemetry.event(&AuditEvent::CaCreated { fingerprint: &ca.fingerprint() });
+    }
+    tracing::debug!(data_dir = %config.data_dir.display(), "started");
+}
+
+fn keep_fresh(forwarder: &Forwarder) -> JoinHandle<()> {
+    tokio::spawn(credentials::keep_fresh(forwarder.world().slots.clone()))
+}
+
+/// Ends what has been quiet for too long, and brings the numbers up to date that others count.
+async fn sweep(doors: Arc<Doors>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        doors.forwarder.registry.sweep(doors.limits.patience);
+        count_leaves(&doors);
+    }
+}
+
+fn count_leaves(doors: &Doors) {
+    let (metrics, leaves) = (&doors.forwarder.telemetry.metrics, doors.ca.cache_stats());
+    metrics.leaves(leaves.entries, leaves.hits, leaves.minted);
+}

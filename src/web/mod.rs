@@ -1,0 +1,170 @@
+//! The web listener: the gateway, the CA to download, and a page for whoever comes here first. And
+//! the admin listener: metrics and health.
+
+pub mod admin;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::forward::{Body, Refusal, Switched, UpgradeSlot, Watched};
+use crate::host::{Authority, Host};
+use crate::proxy::{self, Doors};
+use crate::telemetry;
+
+/// What the web listener knows beside the doors.
+pub struct Web {
+    pub doors: Arc<Doors>,
+    /// Names by which it may be addressed.
+    pub hosts: Vec<Host>,
+}
+
+impl Web {
+    /// Accepts until the drain begins.
+    pub async fn run(self: Arc<Self>, socket: TcpListener) {
+        let doors = self.doors.clone();
+        accept_until(&doors, &socket, |stream, peer| {
+            let web = self.clone();
+            async move { web.serve(stream, peer).await }
+        })
+        .await;
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let doors = &self.doors;
+        let _active = doors.forwarder.telemetry.metrics.connection(telemetry::Listener::Web);
+        let registered = doors.forwarder.registry.register();
+        let activity = registered.activity.clone();
+        let slot = UpgradeSlot::default();
+        let on_upgrade = parking_lot::Mutex::new(None);
+        let service = service_fn(|mut request: Request<Incoming>| {
+            let busy = activity.request_begins();
+            if request.headers().contains_key(http::header::UPGRADE) {
+                *on_upgrade.lock() = Some(hyper::upgrade::on(&mut request));
+            }
+            let (web, slot) = (self.clone(), slot.clone());
+            async move {
+                let response = web.answer(peer, request, slot).await;
+                Ok::<_, Infallible>(response.map(|body| body.busy(busy)))
+            }
+        });
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder
+            .header_read_timeout(None)
+            .max_buf_size(doors.limits.max_header_bytes.max(8192))
+            .max_header_size(doors.limits.max_header_bytes);
+        let io = TokioIo::new(Watched::new(stream, activity.clone()));
+        let served = builder.serve_connection(io, service).with_upgrades();
+        tokio::pin!(served);
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                _ = served.as_mut() => break,
+                () = doors.draining.cancelled(), if !draining => {
+                    draining = true;
+                    served.as_mut().graceful_shutdown();
+                }
+                () = activity.killed() => return,
+            }
+        }
+        let switched: Option<Switched> = slot.lock().take();
+        let waiting = on_upgrade.lock().take();
+        if let (Some(mut switched), Some(waiting)) = (switched, waiting)
+            && let Ok(upgraded) = waiting.await
+        {
+            activity.becomes_opaque();
+            if let Some(claim) = switched.claim.take() {
+                activity.claimed(claim);
+            }
+            let idle = doors.forwarder.settings.idle_timeout;
+            switched.run(TokioIo::new(upgraded), &activity, idle).await;
+        }
+    }
+
+    async fn answer(
+        &self,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+        upgrade: UpgradeSlot,
+    ) -> Response<Body> {
+        if !self.is_addressed_by(&request) {
+            let refusal = Refusal::Misdirected {
+                expected: "an address or a name in web.hosts".to_owned(),
+                found: "another name".to_owned(),
+            };
+            return refusal.into_response(self.doors.forwarder.next_id());
+        }
+        match proxy::answer_gateway(&self.doors, peer, request, upgrade).await {
+            Ok(response) => response,
+            Err(request) => self.page(request.uri().path()),
+        }
+    }
+
+    fn page(&self, path: &str) -> Response<Body> {
+        match path {
+            "/" => proxy::landing_page(),
+            "/ca.pem" => proxy::ca_certificate(&self.doors.ca),
+            _ => {
+                let mut response = Response::new(Body::from(NOTHING.to_owned()));
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                response
+            }
+        }
+    }
+
+    /// A page in a browser may make its own name resolve to this address (DNS rebinding), so a name
+    /// must be one that was configured. Addresses cannot be rebound.
+    fn is_addressed_by(&self, request: &Request<Incoming>) -> bool {
+        let field = request.headers().get(HOST).and_then(|value| value.to_str().ok());
+        let Some(Ok(authority)) = field.map(|text| Authority::parse(text, 80)) else {
+            return false;
+        };
+        let host = authority.host;
+        host.ip().is_some() || host.as_str() == "localhost" || self.hosts.contains(&host)
+    }
+}
+
+const NOTHING: &str =
+    "nothing is here; / says what this is, /gateway/<app>/<path> is the gateway\n";
+
+/// Connections of the web and admin listeners at once, each.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Accepts connections until the drain begins, and survives every error of `accept`.
+pub async fn accept_until<F, Fut>(doors: &Arc<Doors>, socket: &TcpListener, serve: F)
+where
+    F: Fn(TcpStream, SocketAddr) -> Fut,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = doors.draining.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let _ = stream.set_nodelay(true);
+                let task = serve(stream, peer);
+                doors.tasks.spawn(async move {
+                    task.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::error!(%error, "accept failed; trying again");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
