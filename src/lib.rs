@@ -46,3 +46,5 @@ pub mod web;
 // 12: bind, run, drain.
 pub mod serve;
 
+// 13: commands.
+pub mod cli;

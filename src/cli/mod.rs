@@ -1,0 +1,362 @@
+//! The command line. Each command is a room's work with words around it.
+
+pub mod apps;
+mod apps_test;
+pub mod audit;
+pub mod ca;
+pub mod check;
+pub mod client_files;
+mod demo;
+pub mod doctor;
+pub mod env;
+pub mod environment;
+mod own_proxy;
+pub mod policy;
+mod probe;
+pub mod run;
+mod serve;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::catalog::Mistake;
+use crate::serve::{LoadError, Loaded, Source, load};
+
+/// Put HTTPS_PROXY in front of any program, and its API calls leave with the right credential.
+#[derive(Parser)]
+#[command(name = "countersign", version, about, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    /// The configuration file [default: ./countersign.toml, /etc/countersign/countersign.toml]
+    #[arg(long, short, global = true, env = "COUNTERSIGN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the proxy, the gateway and the metrics listener
+    Serve(serve::Args),
+    /// Show an authenticated request end to end, with no internet and nothing to set up
+    Demo(demo::Args),
+    /// Run a command behind the proxy: no token in its environment, nothing to configure
+    Run(run::RunArgs),
+    /// Print the variables that make programs use the proxy: eval "$(countersign env)"
+    Env(env::EnvArgs),
+    /// Check the setup, or prove that a command goes through the proxy and trusts its CA
+    Doctor(doctor::DoctorArgs),
+    /// Check the configuration and report every mistake
+    Check {
+        #[arg(long)]
+        json: bool,
+    },
+    /// The local certificate authority
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// The APIs that countersign knows
+    #[command(subcommand)]
+    Apps(AppsCommand),
+    /// Ask what the rules say
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// The record of every use
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Make a token for a caller, and the line for the configuration
+    Token(token::Args),
+    /// Ask the admin listener whether the server is ready; for container health checks
+    Health,
+    /// Print completions for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Subcommand)]
+enum AppsCommand {
+    /// List apps, or those that match
+    List {
+        query: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one app: hosts, ways to authenticate, fields
+    Show {
+        app: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check definitions: the files named, or all that are in use
+    Lint { files: Vec<PathBuf> },
+    /// Send an app's test request through the proxy with an account of yours
+    Test(apps_test::Args),
+}
+
+#[derive(Subcommand)]
+enum PolicyCommand {
+    /// Say whether a request would be let through, with which account, and which rule decided
+    Explain {
+        /// May be left out when the configuration has one only
+        #[arg(long, value_name = "NAME")]
+        caller: Option<String>,
+        #[arg(long, short = 'X', default_value = "GET")]
+        method: http::Method,
+        /// The account that the request would name
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
+        #[arg(long)]
+        json: bool,
+        /// `METHOD URL`, or the URL alone
+        #[arg(num_args = 1..=2, required = true, value_name = "[METHOD] URL")]
+        request: Vec<String>,
+    },
+    /// Run a file of recorded requests and the answers they should get
+    Test { file: PathBuf },
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Show the last events
+    Tail {
+        /// How many
+        #[arg(short = 'n', default_value_t = 20)]
+        lines: usize,
+        /// Wait for more
+        #[arg(short, long)]
+        follow: bool,
+        /// The lines as they are
+        #[arg(long)]
+        json: bool,
+        /// [default: audit.jsonl in the data directory]
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
+    /// Prove that no event was altered, removed or reordered
+    Verify {
+        /// [default: audit.jsonl in the data directory]
+        file: Option<PathBuf>,
+    },
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    harden();
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers(&cli.command))
+        .enable_all()
+        .build();
+    let done = runtime.context("no runtime could be started").and_then(|runtime| {
+        let done = runtime.block_on(dispatch(cli));
+        // A `serve` that was told to stop at once leaves its connections to the kernel.
+        runtime.shutdown_background();
+        done
+    });
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            anstream::eprintln!("{}error:{} {error:#}", BAD.render(), BAD.render_reset());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const BAD: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+
+/// A core file or another process of the same user would otherwise hold every credential.
+fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = setrlimit(Resource::Core, none);
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+fn workers(command: &Command) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
+    match command {
+        Command::Serve(args) => args.workers.unwrap_or_else(cores),
+        _ => cores().min(4),
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
+    let source = Source::find(cli.config);
+    let parent: environment::Lookup<'_> = &|name| std::env::var(name).ok();
+    let mut out = anstream::stdout();
+    match cli.command {
+        Command::Serve(args) => serve::run(&args, source).await,
+        Command::Demo(args) => demo::run(&args).await,
+        Command::Run(args) => own_proxy::run(&args, &source).await,
+        Command::Env(args) => own_proxy::env(&args, &source, &mut out).await,
+        Command::Doctor(args) => own_proxy::doctor(&args, &source, &mut out).await,
+        Command::Check { json } => check_command(json, &source, &mut out).await,
+        Command::Ca(command) => {
+            let loaded = load_or_explain(&source)?;
+            ca::run(&command, &loaded.config.data_dir, parent, &mut out)
+        }
+        Command::Apps(AppsCommand::Test(args)) => apps_test::run(&args, &source, &mut out).await,
+        Command::Apps(command) => apps_command(&command, &source, &mut out),
+        Command::Policy(command) => policy_command(&command, &source, &mut out),
+        Command::Audit(command) => audit_command(command, &source, &mut out),
+        Command::Token(args) => token::run(&args, &mut out),
+        Command::Health => probe::health(&source).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "countersign", &mut out);
+            Ok(0)
+        }
+    }
+}
+
+fn print(said: &policy::Output, out: &mut impl std::io::Write) -> anyhow::Result<u8> {
+    writeln!(out, "{}", said.text.trim_end())?;
+    Ok(said.code)
+}
+
+/// Everything that `serve` would refuse, and what it would warn of: also secrets that cannot be
+/// read.
+async fn check_command(
+    json: bool,
+    source: &Source,
+    out: &mut impl std::io::Write,
+) -> anyhow::Result<u8> {
+    let loaded = match load(source) {
+        Ok(loaded) => loaded,
+        Err(LoadError::Mistakes(found)) => return print(&check::mistakes(&found, json), out),
+        Err(error) => return Err(error.into()),
+    };
+    let file = source.file.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
+    let unreadable = crate::serve::unreadable_files(&loaded.config);
+    let mut mistakes: Vec<_> =
+        unreadable.into_iter().map(|(key, why)| Mistake::new(&*file, None, key, why)).collect();
+    match crate::forward::World::build(&loaded.config, None).await {
+        Ok(world) if mistakes.is_empty() => {
+            print(&check::check(&loaded.config, &world.index, source.mode(), json), out)
+        }
+        built => {
+            let errors = built.err().unwrap_or_default();
+            mistakes.extend(errors.iter().map(|error| error.as_mistake(&file)));
+            print(&check::mistakes(&mistakes, json), out)
+        }
+    }
+}
+
+fn policy_command(
+    command: &PolicyCommand,
+    source: &Source,
+    out: &mut impl std::io::Write,
+) -> anyhow::Result<u8> {
+    let config = load_or_explain(source)?.config;
+    let index = config.host_index().map_err(|mistakes| {
+        anyhow::anyhow!(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
+    match command {
+        PolicyCommand::Explain { caller, method, account, json, request } => {
+            let (method, url) = match &request[..] {
+                [method, url] => (method.parse().context("METHOD is not a method")?, url),
+                _ => (method.clone(), &request[0]),
+            };
+            let caller = own_proxy::caller_of(&config, caller.as_deref())?.id.as_str();
+            let account = account.as_deref();
+            let asked = policy::Explain { caller, method, url, account, json: *json };
+            print(&policy::explain(&config, &index, &asked), out)
+        }
+        PolicyCommand::Test { file } => {
+            let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            print(&policy::test(&config, &index, &text), out)
+        }
+    }
+}
+
+/// Loads the configuration for a command that needs a good one.
+fn load_or_explain(source: &Source) -> anyhow::Result<Loaded> {
+    load(source).map_err(|error| match &error {
+        LoadError::Mistakes(_) => {
+            anyhow::anyhow!("the configuration has mistakes:\n{error}")
+        }
+        LoadError::File { .. } => anyhow::Error::new(error),
+    })
+}
+
+fn apps_command(
+    command: &AppsCommand,
+    source: &Source,
+    out: &mut impl std::io::Write,
+) -> anyhow::Result<u8> {
+    if let AppsCommand::Lint { files } = command
+        && !files.is_empty()
+    {
+        return lint_files(files, out);
+    }
+    let catalog = load_or_explain(source)?.config.catalog;
+    match command {
+        AppsCommand::List { query, json } => {
+            let words = query.as_deref();
+            match json {
+                true => writeln!(out, "{:#}", apps::list_json(&catalog, words))?,
+                false => write!(out, "{}", apps::list(&catalog, words))?,
+            }
+        }
+        AppsCommand::Show { app, json } => {
+            let Some(found) = catalog.app(app) else {
+                anyhow::bail!("no app is called \"{app}\"; `countersign apps list {app}` searches");
+            };
+            match json {
+                true => writeln!(out, "{:#}", apps::show_json(found))?,
+                false => write!(out, "{}", apps::show(found))?,
+            }
+        }
+        AppsCommand::Lint { .. } => return report(&apps::lint(&catalog), out),
+        AppsCommand::Test(_) => {}
+    }
+    Ok(0)
+}
+
+fn lint_files(files: &[PathBuf], out: &mut impl std::io::Write) -> anyhow::Result<u8> {
+    let mut texts = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        texts.push((path.display().to_string(), text));
+    }
+    match crate::catalog::Catalog::build(texts) {
+        Ok(catalog) => report(&apps::lint(&catalog), out),
+        Err(mistakes) => report(&mistakes, out),
+    }
+}
+
+fn report(
+    mistakes: &[crate::catalog::Mistake],
+    out: &mut impl std::io::Write,
+) -> anyhow::Result<u8> {
+    for mistake in mistakes {
+        writeln!(out, "{mistake}")?;
+    }
+    let bad = mistakes.iter().any(crate::catalog::Mistake::is_error);
+    if !bad {
+        writeln!(out, "no mistakes")?;
+    }
+    Ok(u8::from(bad))
+}
+
+fn audit_command(
+    command: AuditCommand,
+    source: &Source,
+    out: &mut impl std::io::Write,
+) -> anyhow::Result<u8> {
+    let usual = || -> anyhow::Result<PathBuf> {
+        let config = load_or_explain(source)?.config;
+        Ok(config.audit.file.clone().unwrap_or_else(|| config.data_dir.join("audit.jsonl")))
+    };
+    match command {
+        AuditCommand::Tail { lines, follow, json, file } => {
+            let file = file.map_or_else(usual, Ok)?;
+            audit::tail(&file, audit::TailOptions { lines, follow, json }, out)?;
+            Ok(0)
+        }
+        AuditCommand::Verify { file } => {
+            let file = file.map_or_else(usual, Ok)?;
+            Ok(u8::from(!audit::verify(&file, out)?))
+        }
+    }
+}

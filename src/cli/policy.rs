@@ -1,0 +1,268 @@
+//! `policy explain` and `policy test`: the live decision, asked from a terminal.
+//!
+//! Everything is handed in and given back as text, so that the commands only print. Touches
+//! nothing.
+
+use http::{Method, Uri};
+use serde_json::{Value, json};
+
+use crate::catalog::HostIndex;
+use crate::config::{Caller, Config, Untouched};
+use crate::host::Authority;
+use crate::ids::AppId;
+use crate::policy::cases::{self, Case, Outcome};
+use crate::policy::{self, Decision, Explanation, Question};
+
+/// What a command says, and its exit code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    pub text: String,
+    pub code: u8,
+}
+
+/// What `policy explain` is asked.
+#[derive(Debug, Clone)]
+pub struct Explain<'a> {
+    pub caller: &'a str,
+    pub method: Method,
+    pub url: &'a str,
+    /// The account that the request would name.
+    pub account: Option<&'a str>,
+    pub json: bool,
+}
+
+/// Explains one request. The exit code is 0 when it would be let through.
+pub fn explain(config: &Config, index: &HostIndex, asked: &Explain<'_>) -> Output {
+    let answer = caller(config, asked.caller)
+        .and_then(|caller| answer(config, index, caller, &asked.method, asked.url, asked.account));
+    match answer {
+        Ok(explanation) => {
+            let code = u8::from(matches!(explanation.decision, Decision::Deny(_)));
+            let text = match asked.json {
+                true => format!("{:#}", as_json(&explanation)),
+                false => explanation.to_string(),
+            };
+            Output { text, code }
+        }
+        Err(text) => Output { text, code: USAGE },
+    }
+}
+
+/// Runs a file of cases. The exit code is 0 when all of them got the answer that they want.
+pub fn test(config: &Config, index: &HostIndex, text: &str) -> Output {
+    let cases = match cases::parse(text) {
+        Ok(cases) => cases,
+        Err(error) => return Output { text: error.to_string(), code: USAGE },
+    };
+    let failures = cases::run(&cases, |case| outcome(config, index, case));
+    let mut lines: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    lines.push(format!("{} cases, {} failed", cases.len(), failures.len()));
+    Output { text: lines.join("\n"), code: u8::from(!failures.is_empty()) }
+}
+
+/// What the shell sees when the question itself was wrong.
+const USAGE: u8 = 2;
+
+fn outcome(config: &Config, index: &HostIndex, case: &Case) -> Result<Outcome, String> {
+    let caller = caller(config, case.caller.as_str())?;
+    let selector = case.selector.as_deref();
+    let explanation = answer(config, index, caller, &case.method, &case.url, selector)?;
+    Ok(Outcome::of(&caller.policy, &explanation.decision))
+}
+
+fn caller<'c>(config: &'c Config, name: &str) -> Result<&'c Caller, String> {
+    let found = config.callers.iter().find(|caller| caller.id.as_str() == name);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = config.callers.iter().map(|caller| caller.id.as_str()).collect();
+        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        format!("there is no caller \"{}\"; there is {there}", name.escape_debug())
+    })
+}
+
+fn answer(
+    config: &Config,
+    index: &HostIndex,
+    caller: &Caller,
+    method: &Method,
+    url: &str,
+    selector: Option<&str>,
+) -> Result<Explanation, String> {
+    let target = Target::parse(url)?;
+    let claims = index.claims(&target.authority.host);
+    // A plain request for an app that wants TLS is upgraded before it is decided.
+    let port = match target.clear_text && !claims.is_empty() && !claims.allows_clear_text() {
+        true if target.authority.port == 80 => 443,
+        _ => target.authority.port,
+    };
+    let app: Option<&AppId> = claims.owner(port, &target.path).map(|app| &app.id);
+    if app.is_none() && !claims.is_empty() {
+        let apps: Vec<&str> = claims.apps().map(|app| app.id.as_str()).collect();
+        return Err(format!(
+            "{} belongs to {}, but not this port and path: such a request is refused",
+            target.authority,
+            apps.join(", ")
+        ));
+    }
+    // What countersign sees of https:// to a host of no app is the tunnel.
+    let seen = match app.is_none() && !target.clear_text {
+        true => &Method::CONNECT,
+        false => method,
+    };
+    let question = Question {
+        method: seen,
+        host: &target.authority.host,
+        port,
+        path: &target.path,
+        app,
+        selector,
+    };
+    let unmatched = config.proxy.unmatched == Untouched::Tunnel;
+    Ok(policy::explain(&caller.policy, &question, unmatched))
+}
+
+/// A URL as the decision sees it.
+struct Target {
+    authority: Authority,
+    path: String,
+    clear_text: bool,
+}
+
+impl Target {
+    fn parse(url: &str) -> Result<Self, String> {
+        let wrong = |why: &str| format!("\"{}\" is no URL: {why}", url.escape_debug());
+        let (scheme, rest) =
+            url.split_once("://").ok_or_else(|| wrong("write https://host/path"))?;
+        let (clear_text, default_port) = match scheme {
+            "https" => (false, 443),
+            "http" => (true, 80),
+            _ => return Err(wrong("only http and https")),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let authority = Authority::parse(authority, default_port);
+        let authority = authority.map_err(|error| wrong(&error.to_string()))?;
+        // The same parser as on the wire decides what a path is.
+        let uri: Uri = match path.starts_with('/') {
+            true => path.parse().map_err(|_| wrong("the path"))?,
+            false => format!("/{path}").parse().map_err(|_| wrong("the path"))?,
+        };
+        Ok(Self { authority, path: uri.path().to_owned(), clear_text })
+    }
+}
+
+fn as_json(explanation: &Explanation) -> Value {
+    let Explanation { asked, decision, account, odd, rules } = explanation;
+    let rules = rules.iter().map(|rule| {
+        json!({
+            "rule": &*rule.name,
+            "effect": rule.effect.to_string(),
+            "fit": rule.fit.to_string(),
+        })
+    });
+    let (permitted, rule, denial) = match decision {
+        Decision::Permit(permit) => (true, permit.rule.as_deref(), permit.would_deny.as_ref()),
+        Decision::Deny(denial) => (false, denial.rule().map(|rule| &**rule), Some(denial)),
+    };
+    json!({
+        "caller": asked.caller.as_str(),
+        "method": asked.method.as_str(),
+        "host": asked.host.as_str(),
+        "port": asked.port,
+        "path": asked.path,
+        "app": asked.app.as_ref().map(AppId::as_str),
+        "account": account.as_ref().map(|account| account.as_str()),
+        "odd": odd.map(|odd| odd.to_string()),
+        "permitted": permitted,
+        "rule": rule,
+        "reason": denial.map(|denial| denial.reason()),
+        "detail": denial.map(ToString::to_string),
+        "rules": rules.collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::config::Draft;
+
+    const CONFIG: &str = "
+[accounts.team]
+app = 'slack'
+auth = 'bot_token'
+secrets = { bot_token = { env = 'T' } }
+[callers.flow]
+token = { env = 'F' }
+accounts = ['team']
+[[callers.flow.rules]]
+app = 'slack'
+methods = ['POST']
+paths = ['/api/chat.*']
+";
+
+    fn config() -> (Config, HostIndex) {
+        let two = |(file, _): &(String, String)| file == "slack.toml" || file == "github.toml";
+        let files = Catalog::embedded_files().filter(two);
+        let catalog = Arc::new(Catalog::build(files).expect("the apps"));
+        let config = Draft::parse(CONFIG, None, &[]).finish(catalog).expect("a config");
+        let index = config.host_index().expect("an index");
+        (config, index)
+    }
+
+    #[test]
+    fn an_explanation_ends_with_the_decision_and_its_code() {
+        let (config, index) = config();
+        for (caller, method, url, code, part) in [
+            ("flow", "POST", "https://slack.com/api/chat.postMessage?a=b", 0, "allowed by callers"),
+            ("flow", "POST", "http://slack.com/api/chat.postMessage", 0, "allowed by callers"),
+            ("flow", "GET", "https://slack.com/api/chat.postMessage", 1, "denied (no_rule)"),
+            ("flow", "GET", "https://api.github.com/user", 1, "denied (not_bound)"),
+            ("flow", "GET", "https://example.test", 0, "allowed untouched"),
+            ("flow", "GET", "https://slack.com:8443/api/x", 2, "but not this port"),
+            ("flow", "GET", "slack.com", 2, "is no URL"),
+            ("flow", "GET", "https://u@slack.com/", 2, "user information"),
+            ("other", "GET", "https://slack.com/", 2, "there is flow"),
+        ] {
+            let method = method.parse().expect(method);
+            let asked = Explain { caller, method, url, account: None, json: false };
+            let output = explain(&config, &index, &asked);
+            assert_eq!(output.code, code, "{url}: {}", output.text);
+            assert!(output.text.contains(part), "{url}: {}", output.text);
+            let json = explain(&config, &index, &Explain { json: true, ..asked });
+            assert_eq!((json.code, json.text.starts_with('{')), (code, code < 2), "{url}");
+        }
+    }
+
+    #[test]
+    fn cases_run_against_the_config() {
+        let (config, index) = config();
+        let good = "[[case]]
+caller = 'flow'
+method = 'POST'
+url = 'https://slack.com/api/chat.postMessage'
+expect = 'allow'
+account = 'team'
+rule = 'callers.flow.rules[0]'
+[[case]]
+caller = 'flow'
+url = 'https://example.test'
+expect = 'tunnel'
+";
+        let output = test(&config, &index, good);
+        assert_eq!(output, Output { text: "2 cases, 0 failed".to_owned(), code: 0 });
+        let output = test(&config, &index, &good.replace("'tunnel'", "'deny'"));
+        assert_eq!(output.code, 1, "{}", output.text);
+        assert_eq!(test(&config, &index, "[[cases]]").code, 2);
+    }
+
+    #[test]
+    fn check_says_what_there_is() {
+        let (config, index) = config();
+        let output = crate::cli::check::check(&config, &index, None, false);
+        for part in ["account team (slack): slack.com:443", "caller flow: accounts team; 1 rules"] {
+            assert!(output.text.contains(part), "{}", output.text);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `countersign serve`: the server in the foreground, with signals.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use super::{load_or_explain, token};
+use crate::proxy::ca::Opened;
+use crate::secret::TokenDigest;
+use crate::serve::{self, Options, Running, Source};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Threads that serve connections [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// Write the CA bundle (system roots and ours) as bundle.pem into DIR at start, for containers
+    /// that share it
+    #[arg(long, value_name = "DIR")]
+    export_bundle: Option<std::path::PathBuf>,
+}
+
+pub async fn run(args: &Args, source: Source) -> anyhow::Result<u8> {
+    let loaded = load_or_explain(&source)?;
+    let mut running = serve::bind(loaded.config, Options::default()).await?;
+    running.telemetry.install().context("logging could not be set up")?;
+    for warning in loaded.warnings.iter().chain(&running.warnings) {
+        tracing::warn!("{warning}");
+    }
+    if let Some(dir) = &args.export_bundle {
+        export_bundle(&running, dir)?;
+    }
+    greet(&running, &source)?;
+    until_told(&mut running, &source).await?;
+    stop(running).await
+}
+
+fn export_bundle(running: &Running, dir: &std::path::Path) -> anyhow::Result<()> {
+    let parent = |name: &str| std::env::var(name).ok();
+    let bundle = super::client_files::bundle(running.ca.pem(), &parent)?;
+    let path = dir.join("bundle.pem");
+    std::fs::write(&path, bundle).with_context(|| path.display().to_string())
+}
+
+/// Serves until SIGTERM or SIGINT; SIGHUP reloads.
+async fn until_told(running: &mut Running, source: &Source) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let reload = Arc::new(Notify::new());
+    let follow = running.follow(source, &reload);
+    tokio::pin!(follow);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hang_up.recv() => reload.notify_one(),
+            () = &mut follow => {}
+        }
+    }
+}
+
+/// Drains; a second signal stops at once.
+async fn stop(running: Running) -> anyhow::Result<u8> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tracing::info!("draining; a second signal stops at once");
+    tokio::select! {
+        () = running.drain() => Ok(0),
+        _ = terminate.recv() => Ok(1),
+        _ = interrupt.recv() => Ok(1),
+    }
+}
+
+/// Where everything is, and what to do next.
+fn greet(running: &Running, source: &Source) -> anyhow::Result<()> {
+    let mut out = anstream::stderr().lock();
+    let config = running.config();
+    writeln!(out, "countersign {}", env!("CARGO_PKG_VERSION"))?;
+    match &source.file {
+        Some(file) => writeln!(out, "  config   {}", file.display())?,
+        None => writeln!(out, "  config   none; the defaults hold")?,
+    }
+    writeln!(out, "  data     {}", config.data_dir.display())?;
+    for address in &running.proxy {
+        writeln!(out, "  proxy    http://{address}")?;
+    }
+    for address in &running.proxy_tls {
+        writeln!(out, "  proxy    https://{address}")?;
+    }
+    if let Some(address) = running.web {
+        writeln!(out, "  gateway  http://{address}/gateway/<app>/<path>")?;
+    }
+    if let Some(address) = running.admin {
+        writeln!(out, "  metrics  http://{address}/metrics")?;
+    }
+    let (accounts, callers) = (config.accounts.len(), config.callers.len());
+    let apps = config.catalog.apps().count();
+    writeln!(out, "  knows    {apps} apps, {accounts} accounts, {callers} callers")?;
+    if running.ca_opened == Opened::Created {
+        writeln!(
+            out,
+            "  CA       created; `countersign ca install` or `countersign run` trusts it"
+        )?;
+    }
+    if callers == 0 {
+        first_steps(&mut out)?;
+    }
+    Ok(())
+}
+
+/// A configuration to paste. The token is made here and stored nowhere.
+fn first_steps(out: &mut impl std::io::Write) -> anyhow::Result<()> {
+    let token = token::fresh()?;
+    let digest = TokenDigest::of(token.expose().as_bytes()).to_hex();
+    writeln!(
+        out,
+        "\nNobody may use it yet. Write this to countersign.toml and start again:\n\n  \
+         [accounts.team-slack]\n  app = \"slack\"\n  auth = \"bot_token\"\n  \
+         secrets = {{ bot_token = {{ env = \"SLACK_BOT_TOKEN\" }} }}\n\n  \
+         [callers.flow]\n  token_sha256 = \"{digest}\"\n  accounts = [\"team-slack\"]\n  \
+         rules = [{{ app = \"slack\" }}]\n\nand give your program\n\n  \
+         export HTTPS_PROXY=http://flow:{}@127.0.0.1:3128\n\nor run it with\n\n  \
+         countersign run -- your-program\n",
+        token.expose(),
+    )?;
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! `countersign token`: a random token, shown once, and its digest for the configuration.
+
+use std::io::Write;
+
+use anyhow::Context as _;
+
+use crate::secret::{Secret, TokenDigest, hex};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The caller that it is for
+    #[arg(default_value = "flow")]
+    caller: String,
+}
+
+pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<u8> {
+    let caller: crate::ids::CallerId = args.caller.parse()?;
+    let token = fresh()?;
+    let digest = TokenDigest::of(token.expose().as_bytes()).to_hex();
+    writeln!(
+        out,
+        "The token, shown once:\n\n  {token}\n\nInto the configuration:\n\n  [callers.{caller}]\n  \
+         token_sha256 = \"{digest}\"\n\nInto the program's environment:\n\n  \
+         export HTTPS_PROXY=http://{caller}:{token}@127.0.0.1:3128 HTTP_PROXY=$HTTPS_PROXY",
+        token = token.expose(),
+    )?;
+    Ok(0)
+}
+
+/// 160 random bits, in characters that no client has to encode.
+pub fn fresh() -> anyhow::Result<Secret> {
+    let mut bytes = zeroize::Zeroizing::new([0u8; 20]);
+    rustls::crypto::aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut *bytes)
+        .map_err(|_| std::io::Error::other("the system gave no random bytes"))
+        .context("no token could be made")?;
+    Ok(Secret::from(format!("cs_{}", hex(&*bytes))))
+}
