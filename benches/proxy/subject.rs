@@ -1,0 +1,359 @@
+//! What is measured: each subject is one process on a core of its own, or nothing at all.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::client::Route;
+use crate::origin::CREDENTIAL;
+use crate::tls::Identity;
+use crate::{NAME, PLAIN_NAME};
+
+/// The core that the proxy has for itself; client and origin share the other.
+pub const PROXY_CORE: &str = "0";
+pub const LOAD_CORE: &str = "1";
+
+/// What the subjects are built around.
+pub struct Ground<'a> {
+    pub folder: &'a Path,
+    pub identity: &'a Identity,
+    pub plain_origin: SocketAddr,
+    pub tls_origin: SocketAddr,
+}
+
+pub struct Subject {
+    pub name: &'static str,
+    process: Option<Child>,
+    pub plain: Route,
+    pub tls: Route,
+}
+
+/// A process's use of the machine so far.
+#[derive(Clone, Copy)]
+pub struct Usage {
+    pub cpu: Duration,
+    pub resident_kib: u64,
+}
+
+type Start = fn(&Ground<'_>) -> Option<Subject>;
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            // It may have died by itself, which the measurement has already said.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+impl Subject {
+    /// Starts all whose name starts with `only`, of those that this machine has.
+    pub fn all(ground: &Ground<'_>, only: &str) -> Vec<Self> {
+        let start: [(&str, Start); 5] = [
+            ("direct", |ground| Some(direct(ground))),
+            ("bare hyper", |ground| Some(bare(ground))),
+            ("countersign", |ground| Some(countersign(ground))),
+            ("nginx (reverse)", |ground| Some(nginx(&find("nginx")?, ground))),
+            ("squid", |ground| squid(&find("squid")?, ground)),
+        ];
+        let wanted = start.iter().filter(|(name, _)| name.starts_with(only));
+        wanted.filter_map(|(_, start)| start(ground)).collect()
+    }
+
+    pub fn usage(&self) -> Option<Usage> {
+        let id = self.process.as_ref()?.id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(Usage {
+            cpu: cpu_time(id)?,
+            resident_kib: resident.trim().trim_end_matches(" kB").parse().ok()?,
+        })
+    }
+}
+
+/// User and system time of all threads, in nanoseconds where `stat` has hundredths of a second.
+fn cpu_time(id: u32) -> Option<Duration> {
+    let mut nanos = 0;
+    for thread in std::fs::read_dir(format!("/proc/{id}/task")).ok()? {
+        let stat = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        nanos += stat.split(' ').next()?.parse::<u64>().ok()?;
+    }
+    Some(Duration::from_nanos(nanos))
+}
+
+fn direct(ground: &Ground<'_>) -> Subject {
+    let fields: Arc<str> = format!("Authorization: {CREDENTIAL}\r\n").into();
+    Subject {
+        name: "direct",
+        process: None,
+        plain: reverse(PLAIN_NAME, ground.plain_origin, None, fields.clone()),
+        tls: reverse(NAME, ground.tls_origin, Some(ground.identity.client()), fields),
+    }
+}
+
+fn bare(ground: &Ground<'_>) -> Subject {
+    let address = free_address();
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+    command
+        .arg("--bare-proxy")
+        .arg(ground.folder)
+        .args([address, ground.plain_origin, ground.tls_origin].map(|a| a.to_string()));
+    let roots = ground.identity.client();
+    forward("bare hyper", &command, ground, address, roots, String::new())
+}
+
+fn countersign(ground: &Ground<'_>) -> Subject {
+    let address = free_address();
+    let config = countersign_files(ground, address);
+    let binary = env!("CARGO_BIN_EXE_countersign");
+    let mut command = Command::new(binary);
+    command.args(["serve", "--config"]).arg(&config);
+    let export = Command::new(binary).args(["ca", "export", "--config"]).arg(&config).output();
+    let export = export.expect("the binary starts");
+    assert!(export.status.success(), "ca export: {}", String::from_utf8_lossy(&export.stderr));
+    let roots = ground.identity.client_with(&export.stdout);
+    // Basic with bench:bench-caller-token-0123456789
+    let login = "YmVuY2g6YmVuY2gtY2FsbGVyLXRva2VuLTAxMjM0NTY3ODk=";
+    let fields = format!("Proxy-Authorization: Basic {login}\r\n");
+    forward("countersign", &command, ground, address, roots, fields)
+}
+
+fn countersign_files(ground: &Ground<'_>, address: SocketAddr) -> PathBuf {
+    let folder = ground.folder.join("countersign");
+    std::fs::create_dir_all(folder.join("apps")).expect("the folder is writable");
+    let mut app = String::from(
+        r#"
+id = "bench"
+name = "Bench"
+description = "The origin of this benchmark"
+categories = ["testing"]
+docs_url = "https://bench.test/"
+confidence = "verified"
+[auth.key]
+kind = "bearer"
+hosts = ["bench.test", "http://plain.bench.test"]
+base_url = "https://bench.test"
+attach = [ { header = "Authorization", value = "Bearer {api_key}" } ]
+[[auth.key.fields]]
+name = "api_key"
+label = "API key"
+secret = true
+"#,
+    );
+    std::fs::write(folder.join("apps/bench.toml"), &app).expect("the folder is writable");
+    app.clear();
+    let shown = folder.display();
+    let key = CREDENTIAL.trim_start_matches("Bearer ");
+    write!(
+        app,
+        r#"
+data_dir = "{shown}/data"
+apps_dir = "{shown}/apps"
+[proxy]
+listen = ["{address}"]
+[web]
+listen = "{web}"
+[admin]
+listen = "{admin}"
+[upstream]
+roots = ["{roots}"]
+[upstream.resolve]
+"bench.test:443" = "{tls}"
+"plain.bench.test:80" = "{plain}"
+[accounts.bench]
+app = "bench"
+secrets = {{ api_key = {{ value = "{key}" }} }}
+[callers.bench]
+token = {{ value = "bench-caller-token-0123456789" }}
+accounts = ["bench"]
+rules = [{{ effect = "allow", methods = ["GET", "POST"], paths = ["/**"] }}]
+"#,
+        web = free_address(),
+        admin = free_address(),
+        roots = ground.folder.join("ca.pem").display(),
+        tls = ground.tls_origin,
+        plain = ground.plain_origin,
+    )
+    .expect("a String takes everything");
+    let file = folder.join("countersign.toml");
+    std::fs::write(&file, app).expect("the folder is writable");
+    file
+}
+
+/// nginx cannot be a forward proxy: it is told its one origin, and adds the header.
+fn nginx(binary: &Path, ground: &Ground<'_>) -> Subject {
+    let (plain, tls) = (free_address(), free_address());
+    let folder = ground.folder.display();
+    let config = format!(
+        r#"
+daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid;
+error_log {folder}/nginx.error.log; worker_rlimit_nofile 20000;
+events {{ worker_connections 16000; }}
+http {{
+    access_log {folder}/nginx.access.log;
+    client_body_temp_path {folder}/nginx-body; proxy_temp_path {folder}/nginx-proxy;
+    fastcgi_temp_path {folder}/nginx-fastcgi; uwsgi_temp_path {folder}/nginx-uwsgi;
+    scgi_temp_path {folder}/nginx-scgi;
+    keepalive_requests 100000000; client_max_body_size 0; proxy_request_buffering off;
+    proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering on;
+    proxy_max_temp_file_size 0;
+    proxy_set_header Host bench.test; proxy_set_header Authorization "{CREDENTIAL}";
+    upstream plain {{ server {plain_origin}; keepalive 512; keepalive_requests 100000000; }}
+    upstream tls {{ server {tls_origin}; keepalive 512; keepalive_requests 100000000; }}
+    server {{ listen {plain}; location / {{ proxy_pass http://plain; }} }}
+    server {{
+        listen {tls} ssl;
+        ssl_certificate {folder}/leaf.pem; ssl_certificate_key {folder}/leaf.key;
+        ssl_session_cache shared:a:10m;
+        location / {{
+            proxy_pass https://tls; proxy_ssl_name bench.test; proxy_ssl_server_name on;
+            proxy_ssl_verify on; proxy_ssl_trusted_certificate {folder}/ca.pem;
+        }}
+    }}
+}}
+"#,
+        plain_origin = ground.plain_origin,
+        tls_origin = ground.tls_origin,
+    );
+    let file = ground.folder.join("nginx.conf");
+    std::fs::write(&file, config).expect("the folder is writable");
+    let mut command = Command::new(binary);
+    command.arg("-c").arg(&file);
+    Subject {
+        name: "nginx (reverse)",
+        process: Some(start(&command, ground, "nginx", tls)),
+        plain: reverse(PLAIN_NAME, plain, None, "".into()),
+        tls: reverse(NAME, tls, Some(ground.identity.client()), "".into()),
+    }
+}
+
+/// `None` when this squid was built without OpenSSL or lacks its certificate helper.
+fn squid(binary: &Path, ground: &Ground<'_>) -> Option<Subject> {
+    let helper = Path::new("/usr/lib/squid/security_file_certgen");
+    if !helper.exists() {
+        eprintln!("squid is there, but without TLS interception (Debian: squid-openssl)");
+        return None;
+    }
+    let address = free_address();
+    let folder = ground.folder.display();
+    let own = ground.folder.join("squid");
+    std::fs::create_dir(&own).ok()?;
+    let certificates = own.join("certificates");
+    let mut make = Command::new(helper);
+    make.arg("-c").arg("-s").arg(&certificates).args(["-M", "4MB"]);
+    make.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
+    // Started as root, squid becomes a user of its own, who must get at its files.
+    Command::new("chmod").args(["-R", "a+rwX"]).arg(ground.folder).status().ok()?;
+    std::fs::write(ground.folder.join("hosts"), "127.0.0.1 bench.test plain.bench.test\n").ok()?;
+    let config = format!(
+        r#"
+http_port {address} ssl-bump generate-host-certificates=on dynamic_cert_mem_cache_size=4MB tls-cert={folder}/ca-and-key.pem
+sslcrtd_program {helper} -s {certificates} -M 4MB
+sslcrtd_children 1 startup=1 idle=1
+ssl_bump bump all
+http_access allow all
+cache deny all
+cache_mem 8 MB
+hosts_file {folder}/hosts
+tls_outgoing_options cafile={folder}/ca.pem
+request_header_access Authorization deny all
+request_header_add Authorization "{CREDENTIAL}" all
+access_log stdio:{folder}/squid/access.log
+cache_log {folder}/squid/cache.log
+pid_filename {folder}/squid/pid
+coredump_dir {folder}/squid
+max_filedescriptors 20000
+shutdown_lifetime 1 seconds
+via off
+"#,
+        helper = helper.display(),
+        certificates = certificates.display(),
+    );
+    let file = ground.folder.join("squid.conf");
+    std::fs::write(&file, config).ok()?;
+    let mut command = Command::new(binary);
+    command.arg("-N").arg("-f").arg(&file);
+    let process = start(&command, ground, "squid", address);
+    let (plain_port, tls_port) = (ground.plain_origin.port(), ground.tls_origin.port());
+    let connect = format!("CONNECT {NAME}:{tls_port} HTTP/1.1\r\nHost: {NAME}:{tls_port}\r\n\r\n");
+    let mut plain = reverse(PLAIN_NAME, address, None, "".into());
+    plain.prefix = format!("http://{PLAIN_NAME}:{plain_port}").into();
+    let mut tls = reverse(NAME, address, Some(ground.identity.client()), "".into());
+    tls.connect = Some(connect.into());
+    Some(Subject { name: "squid", process: Some(process), plain, tls })
+}
+
+/// A forward proxy: absolute-form for plain HTTP, CONNECT and then TLS for the rest.
+fn forward(
+    name: &'static str,
+    command: &Command,
+    ground: &Ground<'_>,
+    address: SocketAddr,
+    roots: Arc<rustls::ClientConfig>,
+    fields: String,
+) -> Subject {
+    let connect = format!("CONNECT {NAME}:443 HTTP/1.1\r\nHost: {NAME}:443\r\n{fields}\r\n");
+    let mut plain = reverse(PLAIN_NAME, address, None, fields.into());
+    plain.prefix = format!("http://{PLAIN_NAME}").into();
+    let mut tls = reverse(NAME, address, Some(roots), "".into());
+    tls.connect = Some(connect.into());
+    Subject { name, process: Some(start(command, ground, name, address)), plain, tls }
+}
+
+fn reverse(
+    host: &'static str,
+    dial: SocketAddr,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    fields: Arc<str>,
+) -> Route {
+    Route { host, dial, connect: None, tls, prefix: "".into(), fields }
+}
+
+/// Starts a subject on its core and waits until it accepts.
+fn start(command: &Command, ground: &Ground<'_>, name: &str, address: SocketAddr) -> Child {
+    let log = ground.folder.join(format!("{name}.log"));
+    let file = std::fs::File::create(&log).expect("the folder is writable");
+    let mut pinned = pinned(command);
+    pinned.stdin(Stdio::null()).stdout(file.try_clone().expect("a file handle")).stderr(file);
+    let mut process = pinned.spawn().expect("the subject starts");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while std::net::TcpStream::connect(address).is_err() {
+        let ended = process.try_wait().expect("the subject can be asked");
+        assert!(
+            ended.is_none() && Instant::now() < deadline,
+            "{name} does not listen:\n{}",
+            std::fs::read_to_string(&log).unwrap_or_default()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    process
+}
+
+/// `taskset` becomes the program, so the process that is measured is the one that was started. A
+/// runtime that counts its cores then starts one worker.
+fn pinned(command: &Command) -> Command {
+    if !crate::pins() {
+        let mut same = Command::new(command.get_program());
+        same.args(command.get_args());
+        return same;
+    }
+    let mut pinned = Command::new("taskset");
+    pinned.args(["-c", PROXY_CORE]).arg(command.get_program()).args(command.get_args());
+    pinned
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    ["/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin"]
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.exists())
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    listener.local_addr().expect("a bound listener has an address")
+}
