@@ -1,8 +1,8 @@
 //! The decision itself: first which account, then whether.
 //!
 //! Pure, and on every request's way: one pass over the caller's bindings and one over its rules,
-//! without an allocation when the answer is yes. The path is read once, and only when a rule that
-//! otherwise fits has paths.
+//! without an allocation when the answer is yes. The path is read once, and only when a rule has
+//! paths.
 
 use std::sync::Arc;
 
@@ -77,7 +77,9 @@ fn judge(
     path: &Path<'_>,
 ) -> Decision {
     let account = &policy.bindings[binding];
-    let allows = |rule: &Rule| rule.speaks_of(question, account) && path.within(&rule.paths);
+    // A pattern's constant beginning tells most rules apart, in one comparison. Not so for a deny
+    // rule: the readings of an odd path are worth avoiding.
+    let allows = |rule: &Rule| path.within(&rule.paths) && rule.speaks_of(question, account);
     let denies = |rule: &Rule| rule.speaks_of(question, account) && path.touches(&rule.paths);
     let denial = match verdict(&policy.rules, allows, denies) {
         Verdict::Allowed(rule) => return permit(Some(binding), Some(rule)),

@@ -61,8 +61,10 @@ impl<'a> Path<'a> {
     /// Whether an allow rule with these paths fits.
     pub(super) fn within(&self, patterns: &[PathPattern]) -> bool {
         patterns.is_empty()
-            || patterns.iter().any(PathPattern::is_everything)
-            || self.normal().is_some_and(|path| patterns.iter().any(|p| p.matches(path)))
+            || match self.normal() {
+                Some(path) => patterns.iter().any(|pattern| pattern.matches(path)),
+                None => patterns.iter().any(PathPattern::is_everything),
+            }
     }
 
     /// Whether a deny rule with these paths fits.
