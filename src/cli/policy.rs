@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::catalog::HostIndex;
 use crate::config::{Caller, Config, Untouched};
+use crate::forward::{self, Located, Target};
 use crate::host::Authority;
 use crate::ids::AppId;
 use crate::policy::cases::{self, Case, Outcome};
@@ -87,67 +88,47 @@ fn answer(
     url: &str,
     selector: Option<&str>,
 ) -> Result<Explanation, String> {
-    let target = Target::parse(url)?;
-    let claims = index.claims(&target.authority.host);
-    // A plain request for an app that wants TLS is upgraded before it is decided.
-    let port = match target.clear_text && !claims.is_empty() && !claims.allows_clear_text() {
-        true if target.authority.port == 80 => 443,
-        _ => target.authority.port,
+    let (target, sent_path) = parse(url)?;
+    let located = forward::locate(index, &target, &sent_path);
+    let (app, port, path) = match located {
+        Located::At { app, port, path } => (Some(&app.id), port, path),
+        Located::OfNoApp => (None, target.port, sent_path.as_str().into()),
+        Located::OtherPort { ports } => {
+            return Err(format!(
+                "{} belongs to an app, but not on port {}; its ports: {ports}",
+                target.host, target.port
+            ));
+        }
     };
-    let app: Option<&AppId> = claims.owner(port, &target.path).map(|app| &app.id);
-    if app.is_none() && !claims.is_empty() {
-        let apps: Vec<&str> = claims.apps().map(|app| app.id.as_str()).collect();
-        return Err(format!(
-            "{} belongs to {}, but not this port and path: such a request is refused",
-            target.authority,
-            apps.join(", ")
-        ));
-    }
+    let bound = |app: &&AppId| caller.policy.bindings.iter().any(|binding| binding.app == **app);
+    let app = app.filter(|app| config.proxy.unbound == Untouched::Deny || bound(app));
     // What countersign sees of https:// to a host of no app is the tunnel.
-    let seen = match app.is_none() && !target.clear_text {
-        true => &Method::CONNECT,
-        false => method,
-    };
-    let question = Question {
-        method: seen,
-        host: &target.authority.host,
-        port,
-        path: &target.path,
-        app,
-        selector,
-    };
+    let whole_host_is_nobodys = index.claims(&target.host).is_empty();
+    let method = if whole_host_is_nobodys && target.secure { &Method::CONNECT } else { method };
+    let question = Question { method, host: &target.host, port, path: &path, app, selector };
     let unmatched = config.proxy.unmatched == Untouched::Tunnel;
     Ok(policy::explain(&caller.policy, &question, unmatched))
 }
 
-/// A URL as the decision sees it.
-struct Target {
-    authority: Authority,
-    path: String,
-    clear_text: bool,
-}
-
-impl Target {
-    fn parse(url: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("\"{}\" is no URL: {why}", url.escape_debug());
-        let (scheme, rest) =
-            url.split_once("://").ok_or_else(|| wrong("write https://host/path"))?;
-        let (clear_text, default_port) = match scheme {
-            "https" => (false, 443),
-            "http" => (true, 80),
-            _ => return Err(wrong("only http and https")),
-        };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let authority = Authority::parse(authority, default_port);
-        let authority = authority.map_err(|error| wrong(&error.to_string()))?;
-        // The same parser as on the wire decides what a path is.
-        let uri: Uri = match path.starts_with('/') {
-            true => path.parse().map_err(|_| wrong("the path"))?,
-            false => format!("/{path}").parse().map_err(|_| wrong("the path"))?,
-        };
-        Ok(Self { authority, path: uri.path().to_owned(), clear_text })
-    }
+/// A URL as the doors would understand it: where it leads, and its path as sent.
+fn parse(url: &str) -> Result<(Target, String), String> {
+    let wrong = |why: &str| format!("\"{}\" is no URL: {why}", url.escape_debug());
+    let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("write https://host/path"))?;
+    let (secure, default_port) = match scheme {
+        "https" => (true, 443),
+        "http" => (false, 80),
+        _ => return Err(wrong("only http and https")),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let authority = Authority::parse(authority, default_port);
+    let Authority { host, port } = authority.map_err(|error| wrong(&error.to_string()))?;
+    // The same parser as on the wire decides what a path is.
+    let uri: Uri = match path.starts_with('/') {
+        true => path.parse().map_err(|_| wrong("the path"))?,
+        false => format!("/{path}").parse().map_err(|_| wrong("the path"))?,
+    };
+    Ok((Target { host, port, secure }, uri.path().to_owned()))
 }
 
 fn as_json(explanation: &Explanation) -> Value {
@@ -220,7 +201,7 @@ paths = ['/api/chat.*']
             ("flow", "GET", "https://slack.com/api/chat.postMessage", 1, "denied (no_rule)"),
             ("flow", "GET", "https://api.github.com/user", 1, "denied (not_bound)"),
             ("flow", "GET", "https://example.test", 0, "allowed untouched"),
-            ("flow", "GET", "https://slack.com:8443/api/x", 2, "but not this port"),
+            ("flow", "GET", "https://slack.com:8443/api/x", 2, "but not on port 8443"),
             ("flow", "GET", "slack.com", 2, "is no URL"),
             ("flow", "GET", "https://u@slack.com/", 2, "user information"),
             ("other", "GET", "https://slack.com/", 2, "there is flow"),

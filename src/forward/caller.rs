@@ -93,7 +93,7 @@ impl Caller {
     /// Takes a place for one tunnel or WebSocket.
     ///
     /// # Errors
-    /// `Busy` when the caller has `most` open.
+    /// `TooManyTunnels` when the caller has `most` open.
     pub fn admit_tunnel(&self, most: usize) -> Result<Place, Refusal> {
         self.take(Kind::Tunnel, u32::try_from(most).unwrap_or(u32::MAX))
     }
@@ -109,10 +109,14 @@ impl Caller {
 
     fn take(&self, kind: Kind, most: u32) -> Result<Place, Refusal> {
         let place = Place { limits: self.limits.clone(), kind };
-        if place.counter().fetch_add(1, Ordering::Relaxed) >= most {
-            return Err(Refusal::Busy { caller: self.id.clone() });
+        if place.counter().fetch_add(1, Ordering::Relaxed) < most {
+            return Ok(place);
         }
-        Ok(place)
+        let caller = self.id.clone();
+        Err(match kind {
+            Kind::Request => Refusal::Busy { caller },
+            Kind::Tunnel => Refusal::TooManyTunnels { caller },
+        })
     }
 }
 

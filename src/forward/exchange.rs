@@ -13,8 +13,10 @@ use super::refusal::Refusal;
 use crate::host::Host;
 use crate::ids::{AccountId, AppId, CallerId, RequestId};
 use crate::telemetry::{
-    Active, AuditEvent, Door, Outcome, RequestRecord, Telemetry, UNAUTHENTICATED,
+    Active, AuditEvent, Door, Metrics, Outcome, RequestRecord, Scope, Telemetry, Tunnel,
+    TunnelMode, UNAUTHENTICATED, UpstreamErrorKind,
 };
+use crate::upstream::ErrorKind;
 
 /// Reports itself when dropped, so that no way of ending is missed: an answer, a refusal, a client
 /// that left, a panic, a shutdown.
@@ -31,7 +33,7 @@ pub struct Exchange {
     rule: Option<Arc<str>>,
     would_deny: Option<&'static str>,
     method: Method,
-    host: Host,
+    host: Option<Host>,
     port: u16,
     path: Path,
     status: u16,
@@ -61,7 +63,8 @@ pub struct Opening<'a> {
     pub client: IpAddr,
     pub caller: Option<&'a CallerId>,
     pub method: &'a Method,
-    pub host: &'a Host,
+    /// `None` when the request named none that is valid.
+    pub host: Option<&'a Host>,
     pub port: u16,
     pub target: &'a PathAndQuery,
 }
@@ -81,7 +84,7 @@ impl Exchange {
             rule: None,
             would_deny: None,
             method: opening.method.clone(),
-            host: opening.host.clone(),
+            host: opening.host.cloned(),
             port: opening.port,
             path: Path::Sent(opening.target.clone()),
             status: 0,
@@ -139,6 +142,7 @@ impl Exchange {
     }
 
     pub fn refused(&mut self, refusal: &Refusal) {
+        refusal.count(&self.telemetry.metrics, self.app.as_ref());
         self.status = refusal.status().as_u16();
         self.ended = true;
         self.overhead =
@@ -159,6 +163,12 @@ impl Exchange {
         self.bytes_out += bytes as u64;
     }
 
+    /// It ends here, well, without a credential.
+    pub fn passed(&mut self) {
+        self.outcome = Outcome::Passthrough;
+        self.ended = true;
+    }
+
     pub fn complete(&mut self) {
         self.ended = true;
     }
@@ -166,6 +176,18 @@ impl Exchange {
     pub fn failed(&mut self, error: &dyn std::fmt::Display) {
         self.ended = true;
         self.error = Some(error.to_string());
+    }
+
+    /// A blind tunnel is open. It may stay so for days, so this is recorded now and its end later.
+    pub fn tunnel_opened(&self) {
+        self.telemetry.event(&AuditEvent::TunnelOpened(Tunnel {
+            id: self.id,
+            client: Some(self.client),
+            caller: self.caller.as_ref(),
+            host: self.host.as_ref().map_or("", Host::as_str),
+            port: self.port,
+            mode: TunnelMode::Blind,
+        }));
     }
 
     /// A WebSocket or tunnel has ended with these bytes from and to the client.
@@ -200,7 +222,7 @@ impl Exchange {
             rule: self.rule.as_deref(),
             would_deny: self.would_deny,
             method: &self.method,
-            host: self.host.as_str(),
+            host: self.host.as_ref().map_or("", Host::as_str),
             port: self.port,
             path: match &self.path {
                 Path::Sent(target) => target.path(),
@@ -230,6 +252,21 @@ impl Drop for Exchange {
 }
 
 impl Refusal {
+    fn count(&self, metrics: &Metrics, app: Option<&AppId>) {
+        match self {
+            Self::RateLimited { .. } => metrics.rate_limited(Scope::Caller),
+            Self::TooManyGuesses => metrics.rate_limited(Scope::Address),
+            Self::Busy { .. } => metrics.rate_limited(Scope::Concurrency),
+            Self::TooManyTunnels { .. } => metrics.rate_limited(Scope::Tunnels),
+            Self::Upstream(error) => {
+                if let Some(kind) = error_kind(error.kind()) {
+                    metrics.upstream_error(app, kind);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The metric's and the log's reason, for a denial.
     fn reason(&self) -> Option<&'static str> {
         match self {
@@ -237,15 +274,13 @@ impl Refusal {
             Self::Denied(denial) => Some(denial.reason()),
             Self::Unmatched { .. } => Some("unmatched"),
             Self::RateLimited { .. } => Some("rate_limited"),
-            Self::Busy { .. } => Some("too_many"),
+            Self::Busy { .. } | Self::TooManyTunnels { .. } => Some("too_many"),
             Self::Port { .. } | Self::ClearText { .. } => Some("port"),
             Self::Trace => Some("method"),
             Self::Misdirected { .. } | Self::Authority(_) | Self::Malformed(_) | Self::Loop => {
                 Some("authority")
             }
-            Self::Upstream(error) if error.kind() == crate::upstream::ErrorKind::Refused => {
-                Some("address")
-            }
+            Self::Upstream(error) if error.kind() == ErrorKind::Refused => Some("address"),
             Self::Credential { .. } | Self::Attach { .. } => Some("no_credential"),
             Self::Unrecorded => Some("audit_unavailable"),
             _ => None,
@@ -261,9 +296,7 @@ impl Refusal {
             | Self::NotForwarded(_)
             | Self::ExpectationFailed
             | Self::Trace => Outcome::Blocked,
-            Self::Upstream(error) if error.kind() == crate::upstream::ErrorKind::Refused => {
-                Outcome::Blocked
-            }
+            Self::Upstream(error) if error.kind() == ErrorKind::Refused => Outcome::Blocked,
             Self::Upstream(_)
             | Self::Credential { .. }
             | Self::Attach { .. }
@@ -280,4 +313,18 @@ impl Refusal {
             _ => None,
         }
     }
+}
+
+/// The metric's name for what went wrong upstream; nothing where the client did it.
+fn error_kind(kind: ErrorKind) -> Option<UpstreamErrorKind> {
+    Some(match kind {
+        ErrorKind::Dns => UpstreamErrorKind::Dns,
+        ErrorKind::Refused => UpstreamErrorKind::Guard,
+        ErrorKind::Connect | ErrorKind::Parent => UpstreamErrorKind::Connect,
+        ErrorKind::Tls => UpstreamErrorKind::Tls,
+        ErrorKind::Timeout | ErrorKind::Busy => UpstreamErrorKind::Timeout,
+        ErrorKind::Reset => UpstreamErrorKind::Reset,
+        ErrorKind::Protocol => UpstreamErrorKind::Protocol,
+        ErrorKind::RequestBody => return None,
+    })
 }

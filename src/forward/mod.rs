@@ -34,8 +34,8 @@ pub use authenticate::{Channel, authenticate, by_bearer};
 pub use body::Body;
 pub use caller::{Caller, Guesses, Identity, Place, Proof};
 pub use exchange::{Exchange, Opening};
-pub use head::{ACCOUNT, SOURCE, check as check_head};
-pub use plan::{Plan, Target, plan};
+pub use head::{ACCOUNT, SOURCE};
+pub use plan::{Located, Plan, Target, locate, plan};
 pub use refusal::Refusal;
 pub use registry::{Activity, Claim, InFlight, Patience, Registered, Registry, Watched};
 pub use splice::{Passed, splice};
@@ -138,7 +138,7 @@ impl Forwarder {
                 client: inbound.client,
                 caller: Some(&inbound.identity.caller.id),
                 method: &inbound.parts.method,
-                host: &inbound.target.host,
+                host: Some(&inbound.target.host),
                 port: inbound.target.port,
                 target: &target,
             },
@@ -161,6 +161,21 @@ impl Forwarder {
         }
     }
 
+    /// Records a request that was refused before its journey began.
+    pub fn refuse(&self, opening: &Opening<'_>, refusal: Refusal) -> Response<Body> {
+        let mut exchange = Exchange::open(&self.telemetry, opening);
+        exchange.refused(&refusal);
+        refusal.into_response(exchange.id)
+    }
+
+    /// Records a request that was answered here.
+    pub fn answered_here(&self, opening: &Opening<'_>, response: Response<Body>) -> Response<Body> {
+        let mut exchange = Exchange::open(&self.telemetry, opening);
+        exchange.answered(response.status(), Duration::ZERO);
+        exchange.passed();
+        response
+    }
+
     async fn journey(
         &self,
         world: &World,
@@ -169,7 +184,6 @@ impl Forwarder {
         exchange: &mut Exchange,
     ) -> Result<Arrival, Refusal> {
         let Inbound { identity, target: to, mut parts, body, upgrade, .. } = inbound;
-        self.check_loop(&parts)?;
         let selector = take_selector(&mut parts, &identity)?;
         let caller = &identity.caller;
         let plan = plan(world, caller, &to, &parts.method, target.path(), selector.as_deref());
@@ -195,8 +209,13 @@ impl Forwarder {
         Ok(Arrival::Answer(errand.undress(response)?))
     }
 
-    /// A parent proxy that leads back here would multiply every request.
-    fn check_loop(&self, parts: &Parts) -> Result<(), Refusal> {
+    /// What every door checks first: a head that can be read in one way, and that this proxy has
+    /// not sent itself. A parent proxy that leads back here would multiply every request.
+    ///
+    /// # Errors
+    /// `Malformed`, `ExpectationFailed` or `Loop`.
+    pub fn check(&self, parts: &Parts) -> Result<(), Refusal> {
+        head::check(parts)?;
         let pseudonym = self.upstream.pseudonym();
         let ours = |value: &HeaderValue| value.to_str().is_ok_and(|via| via.contains(pseudonym));
         if parts.headers.get_all(http::header::VIA).iter().any(ours) {

@@ -9,7 +9,7 @@ use http::Method;
 use super::caller::Caller;
 use super::refusal::Refusal;
 use super::world::World;
-use crate::catalog::{App, Claims};
+use crate::catalog::{App, Claims, HostIndex};
 use crate::config::Untouched;
 use crate::credentials::Slot;
 use crate::host::Host;
@@ -50,22 +50,44 @@ pub fn plan(
     path: &str,
     selector: Option<&str>,
 ) -> Result<Plan, Refusal> {
-    let claims = world.index.claims(&target.host);
+    match locate(&world.index, target, path) {
+        Located::OfNoApp => untouched(world, caller, target, method, path),
+        Located::OtherPort { ports } => {
+            Err(Refusal::Port { host: target.host.clone(), port: target.port, ports })
+        }
+        Located::At { app, port, path: bare } => {
+            let asked = Asked { target, port, method, path: bare, sent: path, selector };
+            with_account(world, caller, app, asked)
+        }
+    }
+}
+
+/// What a URL is to the catalog.
+#[derive(Debug)]
+pub enum Located<'a> {
+    /// The host is nobody's, or the path is nobody's on a host that apps share.
+    OfNoApp,
+    /// The host is an app's, but not on this port. Lists those that are.
+    OtherPort { ports: String },
+    /// `port` is the one that is dialled, `path` the one that rules see.
+    At { app: &'a Arc<App>, port: u16, path: Cow<'a, str> },
+}
+
+/// Finds the app that owns a target.
+pub fn locate<'a>(index: &'a HostIndex, target: &Target, path: &'a str) -> Located<'a> {
+    let claims = index.claims(&target.host);
     if claims.is_empty() {
-        return untouched(world, caller, target, method, path);
+        return Located::OfNoApp;
     }
     let port = effective_port(target, &claims);
     if !claims.ports().any(|listed| listed == port) {
         let ports = claims.ports().map(|port| port.to_string()).collect::<Vec<_>>().join(", ");
-        return Err(Refusal::Port { host: target.host.clone(), port: target.port, ports });
+        return Located::OtherPort { ports };
     }
-    // A path that no app owns on a host that one does: nothing to attach.
-    let Some(app) = claims.owner(port, path) else {
-        return untouched(world, caller, &Target { port, ..target.clone() }, method, path);
-    };
-    let asked =
-        Asked { target, port, method, path: cut(app, path), sent_path_len: path.len(), selector };
-    with_account(world, caller, app, asked)
+    match claims.owner(port, path) {
+        Some(app) => Located::At { app, port, path: cut(app, path) },
+        None => Located::OfNoApp,
+    }
 }
 
 struct Asked<'a> {
@@ -73,7 +95,7 @@ struct Asked<'a> {
     port: u16,
     method: &'a Method,
     path: Cow<'a, str>,
-    sent_path_len: usize,
+    sent: &'a str,
     selector: Option<&'a str>,
 }
 
@@ -95,7 +117,7 @@ fn with_account(
     let permit = match policy::decide(&caller.policy, &question) {
         Decision::Permit(permit) => permit,
         Decision::Deny(Denial::NotBound { .. }) if world.unbound == Untouched::Tunnel => {
-            return untouched(world, caller, asked.target, asked.method, &asked.path);
+            return untouched(world, caller, asked.target, asked.method, asked.sent);
         }
         Decision::Deny(denial) => return Err(Refusal::Denied(denial)),
     };
@@ -105,7 +127,7 @@ fn with_account(
     let slot = permit.binding.and_then(|binding| caller.slots.get(binding)).cloned();
     let in_clear =
         !asked.target.secure && world.index.claims(host).allows_clear_text_on(asked.port);
-    let cut_path = (asked.path.len() != asked.sent_path_len).then(|| asked.path.into_owned());
+    let cut_path = (asked.path.len() != asked.sent.len()).then(|| asked.path.into_owned());
     Ok(Plan {
         destination: Destination {
             host: host.clone(),

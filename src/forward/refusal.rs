@@ -40,10 +40,15 @@ pub enum Refusal {
     )]
     RateLimited { caller: CallerId, retry_after_s: u64 },
     #[error(
-        "{caller} has as many requests or tunnels open as it may; wait for one to end, or raise \
-             callers.{caller}.max_concurrent or proxy.max_tunnels_per_caller"
+        "{caller} has as many requests in flight as it may; wait for one to end, or raise \
+         callers.{caller}.max_concurrent"
     )]
     Busy { caller: CallerId },
+    #[error(
+        "{caller} has as many tunnels and WebSockets open as it may; close one, or raise \
+         proxy.max_tunnels_per_caller"
+    )]
+    TooManyTunnels { caller: CallerId },
     #[error("{0}")]
     Denied(Denial),
     #[error(
@@ -87,9 +92,10 @@ impl Refusal {
             }
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::NoCaller | Self::UnknownCaller => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
-            Self::TooManyGuesses | Self::RateLimited { .. } | Self::Busy { .. } => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Self::TooManyGuesses
+            | Self::RateLimited { .. }
+            | Self::Busy { .. }
+            | Self::TooManyTunnels { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Denied(Denial::Ambiguous { .. }) => StatusCode::CONFLICT,
             Self::Denied(_)
             | Self::Unmatched { .. }
@@ -116,6 +122,7 @@ impl Refusal {
             Self::TooManyGuesses => "too_many_guesses",
             Self::RateLimited { .. } => "rate_limited",
             Self::Busy { .. } => "busy",
+            Self::TooManyTunnels { .. } => "too_many_tunnels",
             Self::Denied(denial) => denial.reason(),
             Self::Unmatched { .. } => "unmatched",
             Self::Port { .. } => "port",
@@ -205,7 +212,10 @@ impl Refusal {
         match self {
             Self::RateLimited { retry_after_s, .. } => Some(*retry_after_s),
             Self::TooManyGuesses => Some(60),
-            Self::Busy { .. } | Self::Unrecorded | Self::Credential { .. } => Some(1),
+            Self::Busy { .. }
+            | Self::TooManyTunnels { .. }
+            | Self::Unrecorded
+            | Self::Credential { .. } => Some(1),
             _ => None,
         }
     }
@@ -217,6 +227,8 @@ fn upstream_status(error: &upstream::Error) -> StatusCode {
         ErrorKind::Refused => StatusCode::FORBIDDEN,
         ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        // The client stopped sending or broke off.
+        ErrorKind::RequestBody => StatusCode::REQUEST_TIMEOUT,
         _ => StatusCode::BAD_GATEWAY,
     }
 }

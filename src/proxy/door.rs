@@ -4,64 +4,81 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::HOST;
+use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::connection::Connection;
 use super::{Doors, magic, tunnel};
-use crate::forward::{self, Body, Identity, Inbound, Refusal, Target, World, authenticate};
-use crate::host::Authority;
+use crate::forward::{Body, Identity, Inbound, Opening, Refusal, Target, World, authenticate};
+use crate::host::{Authority, Host};
+use crate::ids::CallerId;
 use crate::telemetry::{AuditEvent, AuthFailure, Door};
 
 /// Answers one request of a client that speaks to us as a proxy.
 pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
     let world = connection.doors.forwarder.world();
-    let answered = if request.method() == Method::CONNECT {
-        tunnel::connect(connection, &world, request).await
-    } else {
-        absolute(connection, &world, request).await
+    if request.method() == Method::CONNECT {
+        return tunnel::connect(connection, &world, request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let entered = match enter(connection, &world, &parts) {
+        Ok(entered) => entered,
+        Err(refusal) => return refuse(connection, Door::Plain, &parts, None, refusal),
     };
-    answered.unwrap_or_else(|refusal| refusal.into_response(connection.doors.forwarder.next_id()))
+    match entered {
+        Entered::Directly => magic::spoken_to_directly(),
+        Entered::Magic(identity) => answer_magic(connection, &world, &identity, &parts),
+        Entered::Request { identity, target } => {
+            let forwarder = &connection.doors.forwarder;
+            let inbound = Inbound {
+                id: forwarder.next_id(),
+                door: Door::Plain,
+                client: connection.peer.ip(),
+                identity,
+                target,
+                parts,
+                body,
+                upgrade: connection.switched.clone(),
+            };
+            forwarder.forward(&world, inbound).await
+        }
+    }
 }
 
-async fn absolute(
-    connection: &Connection,
-    world: &World,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
-    let (parts, body) = request.into_parts();
-    forward::check_head(&parts)?;
-    let Some(authority) = parts.uri.authority() else { return Ok(magic::spoken_to_directly()) };
+/// What a request on the proxy port is.
+enum Entered {
+    /// Origin-form: somebody took the proxy for a web server.
+    Directly,
+    Magic(Identity),
+    Request {
+        identity: Identity,
+        target: Target,
+    },
+}
+
+fn enter(connection: &Connection, world: &World, parts: &Parts) -> Result<Entered, Refusal> {
+    connection.doors.forwarder.check(parts)?;
+    let Some(authority) = parts.uri.authority() else { return Ok(Entered::Directly) };
     let secure = match parts.uri.scheme_str() {
         Some("http") => false,
         Some("https") => true,
         _ => return Err(Refusal::NotForwarded("only http and https are forwarded")),
     };
-    check_host_field(&parts)?;
+    check_host_field(parts)?;
     let authority = Authority::parse(authority.as_str(), if secure { 443 } else { 80 });
     let identity = identify(connection, world, &parts.headers)?;
     let Authority { host, port } = authority?;
     if host.as_str() == magic::HOST {
-        let page = magic::Page { world, identity: &identity, ca: &connection.doors.ca };
-        return Ok(magic::answer(&page, parts.uri.path()));
+        return Ok(Entered::Magic(identity));
     }
-    let forwarder = &connection.doors.forwarder;
-    let inbound = Inbound {
-        id: forwarder.next_id(),
-        door: Door::Plain,
-        client: connection.peer.ip(),
-        identity,
-        target: Target { host, port, secure },
-        parts,
-        body,
-        upgrade: connection.switched.clone(),
-    };
-    Ok(forwarder.forward(world, inbound).await)
+    Ok(Entered::Request { identity, target: Target { host, port, secure } })
 }
 
 /// RFC 9112 §3.2: HTTP/1.1 has exactly one valid `Host`, even where absolute-form overrides it.
-fn check_host_field(parts: &http::request::Parts) -> Result<(), Refusal> {
+fn check_host_field(parts: &Parts) -> Result<(), Refusal> {
     match parts.headers.get(HOST) {
         Some(value) => {
             let text = value.to_str().map_err(|_| Refusal::Malformed("Host is not text"))?;
@@ -99,13 +116,54 @@ pub fn note_stranger(doors: &Doors, client: IpAddr, refusal: Refusal) -> Refusal
     refusal
 }
 
-/// A CONNECT carries no content (RFC 9110 §9.3.6); what follows it is the tunnel's.
-pub fn check_connect(parts: &http::request::Parts) -> Result<(), Refusal> {
-    let framed = parts.headers.contains_key(TRANSFER_ENCODING)
-        || parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
-    if framed {
-        Err(Refusal::Malformed("CONNECT with content"))
-    } else {
-        forward::check_head(parts)
-    }
+/// Answers for the magic host, wherever it was asked for.
+pub fn answer_magic(
+    connection: &Connection,
+    world: &World,
+    identity: &Identity,
+    parts: &Parts,
+) -> Response<Body> {
+    let page = magic::Page { world, identity, ca: &connection.doors.ca };
+    let response = magic::answer(&page, parts.uri.path());
+    let caller = Some(&identity.caller.id);
+    about(connection, Door::Magic, parts, caller, |opening| {
+        connection.doors.forwarder.answered_here(opening, response)
+    })
+}
+
+/// Answers, counts and records a refusal at a door.
+pub fn refuse(
+    connection: &Connection,
+    door: Door,
+    parts: &Parts,
+    caller: Option<&CallerId>,
+    refusal: Refusal,
+) -> Response<Body> {
+    about(connection, door, parts, caller, |opening| {
+        connection.doors.forwarder.refuse(opening, refusal)
+    })
+}
+
+/// What a record says of a request that has no journey: its host as far as it can be read.
+fn about<T>(
+    connection: &Connection,
+    door: Door,
+    parts: &Parts,
+    caller: Option<&CallerId>,
+    tell: impl FnOnce(&Opening<'_>) -> T,
+) -> T {
+    let field = parts.headers.get(HOST).and_then(|value| value.to_str().ok());
+    let named = parts.uri.authority().map(http::uri::Authority::as_str).or(field);
+    let authority = named.and_then(|text| Authority::parse(text, 443).ok());
+    let target = parts.uri.path_and_query().cloned();
+    tell(&Opening {
+        id: connection.doors.forwarder.next_id(),
+        door,
+        client: connection.peer.ip(),
+        caller,
+        method: &parts.method,
+        host: authority.as_ref().map(|authority: &Authority| -> &Host { &authority.host }),
+        port: authority.as_ref().map_or(0, |authority| authority.port),
+        target: &target.unwrap_or_else(|| PathAndQuery::from_static("/")),
+    })
 }

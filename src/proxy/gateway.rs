@@ -17,8 +17,8 @@ use super::{Doors, door};
 use crate::catalog::App;
 use crate::credentials::Slot;
 use crate::forward::{
-    self, ACCOUNT, Body, Channel, Identity, Inbound, Refusal, Target, UpgradeSlot, World,
-    authenticate, by_bearer,
+    ACCOUNT, Body, Channel, Identity, Inbound, Refusal, Target, UpgradeSlot, World, authenticate,
+    by_bearer,
 };
 use crate::host::{Authority, Host};
 use crate::inject::Attachment;
@@ -54,7 +54,7 @@ fn enter(
     body: Incoming,
     upgrade: UpgradeSlot,
 ) -> Result<Inbound, Refusal> {
-    forward::check_head(&parts)?;
+    doors.forwarder.check(&parts)?;
     let uri = parts.uri.clone();
     let (app, rest) = split(uri.path())?;
     // Whether an app exists is told to callers only.

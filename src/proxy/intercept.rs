@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::connection::{self, Connection};
-use super::magic;
-use crate::forward::{self, Body, Identity, Inbound, Refusal, Target};
+use super::{door, magic};
+use crate::forward::{Body, Identity, Inbound, Refusal, Target};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
 use crate::telemetry::{AuditEvent, Door};
@@ -135,18 +135,20 @@ pub async fn answer(
     let forwarder = &connection.doors.forwarder;
     let world = forwarder.world();
     let (parts, body) = request.into_parts();
-    if let Err(refusal) = check(&parts, inside) {
-        return refusal.into_response(forwarder.next_id());
+    let caller = Some(&inside.identity.caller.id);
+    let checked = forwarder.check(&parts).and_then(|()| check(&parts, inside));
+    if let Err(refusal) = checked {
+        return door::refuse(connection, Door::Intercept, &parts, caller, refusal);
     }
     // Whoever proved itself at CONNECT must still be who it was: tokens are revoked while tunnels
     // are open.
     let Some(identity) = world.renewed(&inside.identity) else {
-        return Refusal::UnknownCaller.into_response(forwarder.next_id());
+        let refusal = Refusal::UnknownCaller;
+        return door::refuse(connection, Door::Intercept, &parts, caller, refusal);
     };
     let Authority { host, port } = inside.authority.clone();
     if host.as_str() == magic::HOST {
-        let page = magic::Page { world: &world, identity: &identity, ca: &connection.doors.ca };
-        return magic::answer(&page, parts.uri.path());
+        return door::answer_magic(connection, &world, &identity, &parts);
     }
     let inbound = Inbound {
         id: forwarder.next_id(),
@@ -164,7 +166,6 @@ pub async fn answer(
 /// One authority: the tunnel's, the URL's, `:authority` and `Host` must be the same, and so must
 /// the scheme.
 fn check(parts: &Parts, inside: &Inside) -> Result<(), Refusal> {
-    forward::check_head(parts)?;
     if parts.method == Method::CONNECT {
         return Err(Refusal::NotForwarded("a tunnel inside a tunnel is not opened"));
     }

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -33,24 +34,45 @@ pub async fn connect(
     connection: &Arc<Connection>,
     world: &World,
     mut request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
+) -> Response<Body> {
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
-    door::check_connect(&parts)?;
-    let authority =
-        parts.uri.authority().ok_or(Refusal::Malformed("CONNECT without an authority"))?;
-    let authority = Authority::parse_connect(authority.as_str());
-    let identity = door::identify(connection, world, &parts.headers)?;
-    let authority = authority?;
+    let (authority, identity) = match enter(connection, world, &parts) {
+        Ok(entered) => entered,
+        Err(refusal) => {
+            return closing(door::refuse(connection, Door::Connect, &parts, None, refusal));
+        }
+    };
     let opened = match wants_interception(world, &identity, &authority) {
         true => Opened::Intercepted { authority, identity },
         false => match dial(connection, world, &identity, &authority).await {
             Ok(opened) => opened,
-            Err(response) => return Ok(response),
+            Err(response) => return response,
         },
     };
     connection.leave(opened, on_upgrade);
-    Ok(Response::new(Body::empty()))
+    Response::new(Body::empty())
+}
+
+fn enter(
+    connection: &Connection,
+    world: &World,
+    parts: &Parts,
+) -> Result<(Authority, Identity), Refusal> {
+    connection.doors.forwarder.check(parts)?;
+    check_no_content(parts)?;
+    let authority =
+        parts.uri.authority().ok_or(Refusal::Malformed("CONNECT without an authority"))?;
+    let authority = Authority::parse_connect(authority.as_str());
+    let identity = door::identify(connection, world, &parts.headers)?;
+    Ok((authority?, identity))
+}
+
+/// A CONNECT has no content (RFC 9110 §9.3.6); what follows it is the tunnel's.
+fn check_no_content(parts: &Parts) -> Result<(), Refusal> {
+    let framed = parts.headers.contains_key(TRANSFER_ENCODING)
+        || parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if framed { Err(Refusal::Malformed("CONNECT with content")) } else { Ok(()) }
 }
 
 /// Hosts of apps, unless the config leaves alone those of which the caller has no account. A port
@@ -72,8 +94,7 @@ fn wants_interception(world: &World, identity: &Identity, authority: &Authority)
     world.unbound == Untouched::Deny || !listed || bound()
 }
 
-/// Opens a blind tunnel, or says why not. The connection is closed after a refusal: Node keeps
-/// waiting on one that stays open.
+/// Opens a blind tunnel, or says why not.
 async fn dial(
     connection: &Connection,
     world: &World,
@@ -89,7 +110,7 @@ async fn dial(
             client: connection.peer.ip(),
             caller: Some(&identity.caller.id),
             method: &Method::CONNECT,
-            host: &authority.host,
+            host: Some(&authority.host),
             port: authority.port,
             target: &PathAndQuery::from_static("/"),
         },
@@ -114,7 +135,12 @@ async fn dial(
 
 fn refuse(mut exchange: Box<Exchange>, refusal: Refusal) -> Response<Body> {
     exchange.refused(&refusal);
-    let mut response = refusal.into_response(exchange.id);
+    closing(refusal.into_response(exchange.id))
+}
+
+/// Node's process does not end while a connection stays open after a refused CONNECT. Clients that
+/// send their password only when asked (git) open another.
+fn closing(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -149,6 +175,7 @@ where
         Opened::Blind { origin, mut exchange, identity, _place } => {
             connection.activity.claimed(Claim { identity, account: None });
             let _active = forwarder.telemetry.metrics.tunnel(TunnelMode::Blind);
+            exchange.tunnel_opened();
             let idle = forwarder.settings.idle_timeout;
             let passed = splice(stream, origin, &connection.activity, idle).await;
             exchange.spliced(passed.from_client, passed.to_client);

@@ -75,7 +75,13 @@ label! {
 
 label! {
     /// Which limit was hit.
-    Scope { Caller = "caller", App = "app", Concurrency = "concurrency", Tunnels = "tunnels" }
+    Scope {
+        Caller = "caller",
+        /// Wrong tokens from one address.
+        Address = "address",
+        Concurrency = "concurrency",
+        Tunnels = "tunnels",
+    }
 }
 
 label! {
