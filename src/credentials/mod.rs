@@ -18,6 +18,7 @@ use crate::ids::AccountId;
 use crate::inject::{self, Prepared, Properties};
 use crate::secret::Secret;
 use crate::sources;
+use crate::telemetry::{AuditEvent, Refresh, Telemetry};
 
 /// An origin that answers 401 to everything may not make us run a command for each request.
 const MIN_BETWEEN_FORCED_READS: Duration = Duration::from_secs(10);
@@ -111,7 +112,7 @@ impl Slot {
 
     /// The origin refused `version`. Reads again unless somebody did since; true when there is
     /// another version now.
-    pub async fn renew_after_refusal(&self, version: u64) -> bool {
+    pub async fn renew_after_refusal(&self, version: u64, telemetry: &Telemetry) -> bool {
         if !self.renewable() {
             return false;
         }
@@ -123,19 +124,34 @@ impl Slot {
             return false;
         }
         *last = Some(Instant::now());
-        match self.read().await {
-            Ok(fresh) => {
-                let changed = !fresh.same_as(&self.current());
-                if changed {
-                    self.store(State::Ready(fresh));
-                }
-                changed
-            }
+        let Ok(fresh) = self.read_and_tell(telemetry).await else { return false };
+        let changed = !fresh.same_as(&self.current());
+        if changed {
+            self.store(State::Ready(fresh));
+        }
+        changed
+    }
+
+    async fn read_and_tell(&self, telemetry: &Telemetry) -> Result<Attachable, Error> {
+        let begun = Instant::now();
+        let read = self.read().await;
+        let (app, account, took) = (&self.app.id, &self.account, begun.elapsed());
+        match &read {
+            Ok(_) => telemetry.event(&AuditEvent::CredentialRefreshed { app, account, took }),
             Err(error) => {
-                tracing::warn!(account = %self.account, %error, "credential refused and not renewed");
-                false
+                let text = error.to_string();
+                let (result, error) = (Refresh::Transient, text.as_str());
+                telemetry.event(&AuditEvent::CredentialFailed {
+                    app,
+                    account,
+                    result,
+                    took,
+                    error,
+                });
+                tracing::warn!(%account, %error, "credential could not be read again");
             }
         }
+        read
     }
 
     /// When the values want to be read again; `None` when they need not.
@@ -145,18 +161,11 @@ impl Slot {
     }
 
     /// The background's read. The old value serves on for `failure_ttl` when this fails.
-    ///
-    /// # Errors
-    /// Why the value could not be read, for the log.
-    pub async fn renew(&self) -> Result<(), Error> {
-        match self.read().await {
+    async fn renew(&self, telemetry: &Telemetry) {
+        match self.read_and_tell(telemetry).await {
             Ok(fresh) => self.store(State::Ready(fresh)),
-            Err(error) => {
-                self.keep_or_drop(&error);
-                return Err(error);
-            }
+            Err(error) => self.keep_or_drop(&error),
         }
-        Ok(())
     }
 
     fn keep_or_drop(&self, error: &Error) {
@@ -229,7 +238,7 @@ fn base_of(auth: &Auth, fields: &BTreeMap<String, String>) -> Result<http::Uri, 
 
 /// Reads every slot again when it is due, until the future is dropped. A source that fails is
 /// asked again once a second.
-pub async fn keep_fresh(slots: Vec<Arc<Slot>>) {
+pub async fn keep_fresh(slots: Vec<Arc<Slot>>, telemetry: Arc<Telemetry>) {
     loop {
         let Some(next) = slots.iter().filter_map(|slot| slot.due()).min() else {
             return std::future::pending().await;
@@ -238,9 +247,7 @@ pub async fn keep_fresh(slots: Vec<Arc<Slot>>) {
         tokio::time::sleep_until(next.max(earliest).into()).await;
         let now = Instant::now();
         for slot in slots.iter().filter(|slot| slot.due().is_some_and(|due| due <= now)) {
-            if let Err(error) = slot.renew().await {
-                tracing::warn!(account = %slot.account, %error, "credential could not be read again");
-            }
+            slot.renew(&telemetry).await;
         }
     }
 }

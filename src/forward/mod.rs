@@ -248,7 +248,10 @@ impl Forwarder {
             return Ok(response);
         }
         let Some(credential) = &errand.credential else { return Ok(response) };
-        let renewed = credential.slot.renew_after_refusal(credential.current.version).await;
+        let renewed = {
+            let version = credential.current.version;
+            credential.slot.renew_after_refusal(version, &self.telemetry).await
+        };
         if !renewed || !errand.rewind()? {
             return Ok(response);
         }

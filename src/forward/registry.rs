@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ pub struct Activity {
     in_flight: AtomicU32,
     /// Past HTTP/1.1 heads: a tunnel, TLS or HTTP/2, where bytes between requests are no head.
     opaque: AtomicBool,
-    claim: OnceLock<Claim>,
+    claim: Mutex<Option<Claim>>,
     killed: AtomicBool,
     kill: Notify,
 }
@@ -90,7 +90,7 @@ impl Registry {
     /// longer bound.
     pub fn recheck(&self, world: &World) {
         for activity in self.open.lock().values() {
-            if activity.claim.get().is_some_and(|claim| !claim.holds(world)) {
+            if activity.claim.lock().as_ref().is_some_and(|claim| !claim.holds(world)) {
                 activity.end();
             }
         }
@@ -127,7 +127,7 @@ impl Activity {
             head_since_ms: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             opaque: AtomicBool::new(false),
-            claim: OnceLock::new(),
+            claim: Mutex::new(None),
             killed: AtomicBool::new(false),
             kill: Notify::new(),
         }
@@ -145,9 +145,9 @@ impl Activity {
         self.head_since_ms.store(0, Ordering::Relaxed);
     }
 
+    /// A later claim is the narrower one: a WebSocket inside a tunnel.
     pub fn claimed(&self, claim: Claim) {
-        // A second claim on one connection would be for the same tunnel.
-        let _ = self.claim.set(claim);
+        *self.claim.lock() = Some(claim);
     }
 
     /// A request's head has been read; its end is when the guard drops.

@@ -21,7 +21,7 @@ use super::Doors;
 use super::intercept::{Inside, Prefixed};
 use super::tunnel::Opened;
 use super::{door, intercept, tunnel};
-use crate::forward::{Activity, Body, Channel, UpgradeSlot};
+use crate::forward::{Activity, Body, Channel, UpgradeSlot, Watched};
 use crate::telemetry::TunnelMode;
 
 /// Streams of one HTTP/2 connection at once. 100 is what RFC 9113 §6.5.2 recommends as the least.
@@ -204,11 +204,18 @@ impl Connection {
             *self.on_upgrade.lock() = Some(on_upgrade);
             return;
         }
-        let connection = self.clone();
+        let doors = self.doors.clone();
+        let (peer, channel) = (self.peer, self.channel.clone());
         self.doors.tasks.spawn(async move {
-            if let Ok(upgraded) = on_upgrade.await {
-                tunnel::run(&connection, opened, TokioIo::new(upgraded)).await;
-            }
+            let Ok(upgraded) = on_upgrade.await else { return };
+            // Its own entry: it may belong to another caller than its neighbours, and be quiet
+            // while they are not.
+            let registered = doors.forwarder.registry.register();
+            let activity = registered.activity.clone();
+            let stream = Watched::new(TokioIo::new(upgraded), activity.clone());
+            let arrived = Arrived { peer, channel, activity };
+            let connection = Self::new(&doors, arrived, false, Stage::Outside);
+            tunnel::run(&connection, opened, stream).await;
         });
     }
 }

@@ -496,7 +496,8 @@ fn note_start(telemetry: &Telemetry, config: &Config, ca: &CertificateAuthority,
 }
 
 fn keep_fresh(forwarder: &Forwarder) -> JoinHandle<()> {
-    tokio::spawn(credentials::keep_fresh(forwarder.world().slots.clone()))
+    let slots = forwarder.world().slots.clone();
+    tokio::spawn(credentials::keep_fresh(slots, forwarder.telemetry.clone()))
 }
 
 /// Ends what has been quiet for too long, and brings the numbers up to date that others count.
