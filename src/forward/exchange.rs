@@ -163,8 +163,10 @@ impl Exchange {
         self.bytes_out += bytes as u64;
     }
 
-    /// It ends here, well, without a credential.
-    pub fn passed(&mut self) {
+    /// It was answered here, without an origin.
+    pub fn answered_here(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+        self.overhead = Some(self.started.elapsed());
         self.outcome = Outcome::Passthrough;
         self.ended = true;
     }

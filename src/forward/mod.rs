@@ -12,6 +12,7 @@ mod head;
 mod plan;
 mod refusal;
 mod registry;
+mod scrub;
 mod splice;
 mod world;
 
@@ -47,6 +48,7 @@ use crate::inject::Mask;
 use crate::telemetry::{Door, Telemetry};
 use crate::upstream::{self, Client, Destination, RequestBody, ResponseBody};
 use head::Wish;
+use scrub::Scrub;
 
 /// What all doors share.
 pub struct Forwarder {
@@ -144,14 +146,16 @@ impl Forwarder {
             },
         );
         match self.journey(world, inbound, target, &mut exchange).await {
-            Ok(Arrival::Answer(response)) => response.map(|body| Body::origin(body, exchange)),
+            Ok(Arrival::Answer { response, mask }) => {
+                let scrub = mask.and_then(|mask| Scrub::of(&mask, response.headers()));
+                response.map(|body| Body::origin(body, exchange, scrub))
+            }
             Ok(Arrival::Switch { response, pending }) => {
                 pending.leave(exchange);
                 response
             }
             Ok(Arrival::Own(response)) => {
-                exchange.answered(response.status(), Duration::ZERO);
-                exchange.complete();
+                exchange.answered_here(response.status());
                 response
             }
             Err(refusal) => {
@@ -171,8 +175,7 @@ impl Forwarder {
     /// Records a request that was answered here.
     pub fn answered_here(&self, opening: &Opening<'_>, response: Response<Body>) -> Response<Body> {
         let mut exchange = Exchange::open(&self.telemetry, opening);
-        exchange.answered(response.status(), Duration::ZERO);
-        exchange.passed();
+        exchange.answered_here(response.status());
         response
     }
 
@@ -206,7 +209,7 @@ impl Forwarder {
         }
         let response = self.send(&mut errand, exchange).await?;
         let response = self.once_more_if_stale(response, &mut errand, exchange).await?;
-        Ok(Arrival::Answer(errand.undress(response)?))
+        Ok(Arrival::Answer { response: errand.undress(response)?, mask: errand.mask })
     }
 
     /// What every door checks first: a head that can be read in one way, and that this proxy has
@@ -269,7 +272,7 @@ impl Forwarder {
         errand.destination.http1_only = true;
         let mut response = self.send(&mut errand, exchange).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Arrival::Answer(errand.undress(response)?));
+            return Ok(Arrival::Answer { response: errand.undress(response)?, mask: errand.mask });
         }
         let agreed = response.headers().get(UPGRADE);
         if !agreed.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
@@ -286,7 +289,10 @@ impl Forwarder {
 
 /// How a journey ends well.
 enum Arrival {
-    Answer(Response<ResponseBody>),
+    Answer {
+        response: Response<ResponseBody>,
+        mask: Option<Mask>,
+    },
     /// Answered here, on the origin's behalf.
     Own(Response<Body>),
     Switch {

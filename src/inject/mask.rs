@@ -1,5 +1,7 @@
 //! Hiding a credential that an origin echoes back.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue};
 use memchr::memmem::Finder;
 
@@ -9,10 +11,10 @@ use crate::secret::Secret;
 const MIN_BYTES: usize = 8;
 const MASKED: &[u8] = b"[masked]";
 
-/// The values to look for.
+/// The values to look for, longest first. Cheap to clone: each answer holds one.
 #[derive(Clone, Default)]
 pub struct Mask {
-    values: Vec<(Secret, Finder<'static>)>,
+    values: Arc<Vec<(Secret, Finder<'static>)>>,
 }
 
 impl Mask {
@@ -20,8 +22,9 @@ impl Mask {
         let known = self.values.iter().any(|(held, _)| held.same_as(value));
         if value.expose().len() >= MIN_BYTES && !known {
             let finder = Finder::new(value.expose()).into_owned();
-            self.values.push((value.clone(), finder));
-            self.values.sort_by_key(|(held, _)| std::cmp::Reverse(held.expose().len()));
+            let values = Arc::make_mut(&mut self.values);
+            values.push((value.clone(), finder));
+            values.sort_by_key(|(held, _)| std::cmp::Reverse(held.expose().len()));
         }
     }
 
@@ -39,10 +42,38 @@ impl Mask {
         }
     }
 
+    /// Whether nothing in `bytes` is one of the values, or begins one at the end.
+    pub fn is_clear(&self, bytes: &[u8]) -> bool {
+        self.open_end(bytes) == 0
+            && self.values.iter().all(|(_, finder)| finder.find(bytes).is_none())
+    }
+
+    /// Overwrites the values where they stand: the length stays.
+    pub fn cover(&self, bytes: &mut [u8]) {
+        for (_, finder) in &*self.values {
+            let mut from = 0;
+            while let Some(at) = finder.find(&bytes[from..]) {
+                let (start, end) = (from + at, from + at + finder.needle().len());
+                bytes[start..end].fill(b'*');
+                from = end;
+            }
+        }
+    }
+
+    /// How many bytes at the end of `bytes` may be the beginning of a value.
+    pub fn open_end(&self, bytes: &[u8]) -> usize {
+        let longest = |(_, finder): &(Secret, Finder<'static>)| {
+            let needle = finder.needle();
+            let most = bytes.len().min(needle.len() - 1);
+            (1..=most).rev().find(|n| bytes.ends_with(&needle[..*n])).unwrap_or(0)
+        };
+        self.values.iter().map(longest).max().unwrap_or(0)
+    }
+
     /// `None` when there is nothing to hide, which is nearly always.
-    pub fn masked(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+    fn masked(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut current: Option<Vec<u8>> = None;
-        for (_, finder) in &self.values {
+        for (_, finder) in &*self.values {
             let haystack = current.as_deref().unwrap_or(bytes);
             if finder.find(haystack).is_some() {
                 current = Some(replaced(haystack, finder));

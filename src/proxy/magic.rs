@@ -1,9 +1,14 @@
 //! `http://countersign.internal/`, answered by the proxy itself: who you are, what you may use, and
 //! the CA with the steps to trust it.
 
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderName, Response, StatusCode};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::ca::CertificateAuthority;
 use crate::forward::{Body, Identity, SOURCE, World};
@@ -149,14 +154,19 @@ const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,
      border-bottom:1px solid color-mix(in srgb,currentColor 15%,transparent)}dt{font-weight:600;margin-top:1rem}dd{margin:0}\
      .ok{padding:.75rem 1rem;border-radius:8px;background:color-mix(in srgb,green 14%,transparent)}";
 
-/// The style is inline, so it is named by its place and nothing else may run.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+/// The style is inline and named by its digest; nothing else may load or run.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let digest = STANDARD.encode(Sha256::digest(STYLE));
+    let text = format!(
+        "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; frame-ancestors 'none'"
+    );
+    HeaderValue::from_str(&text).expect("base64 is visible ASCII")
+});
 
 fn html(status: StatusCode, text: &str) -> Response<Body> {
     const CSP: HeaderName = HeaderName::from_static("content-security-policy");
     let mut response = typed(status, "text/html; charset=utf-8", text.to_owned());
-    response.headers_mut().insert(CSP, HeaderValue::from_static(POLICY));
+    response.headers_mut().insert(CSP, POLICY.clone());
     response
 }
 
