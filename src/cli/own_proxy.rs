@@ -1,6 +1,7 @@
 //! Commands that start a proxy of their own for one caller: `run`, `doctor`; and `env`, which points
 //! at one that runs.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::{Context as _, bail};
@@ -22,11 +23,14 @@ pub async fn run(args: &RunArgs, source: &Source) -> anyhow::Result<u8> {
     running.telemetry.install().context("logging could not be set up")?;
     let caller = caller_of(running.config(), args.caller.as_deref())?.id.clone();
     let ca_pem = running.ca.pem().to_owned();
+    let config = running.config().clone();
+    let withheld = withheld(&config);
     let session = Session {
         proxy: running.proxy[0],
         ca_pem: &ca_pem,
         caller: caller.as_str(),
         accounts: &accounts,
+        withheld: &withheld,
     };
     let code = run::run(args, session).await;
     running.drain().await;
@@ -89,11 +93,14 @@ async fn command_findings(
     let gateway = running.config().web.listen;
     let audit = running.audit_file().context("doctor reads the audit, and audit.enabled is off")?;
     let ca_pem = running.ca.pem().to_owned();
+    let config = running.config().clone();
+    let withheld = withheld(&config);
     let session = Session {
         proxy: running.proxy[0],
         ca_pem: &ca_pem,
         caller: caller.as_str(),
         accounts: &accounts,
+        withheld: &withheld,
     };
     let code = run::behind_proxy(&args.command, session, Java::No).await?;
     running.drain().await;
@@ -136,6 +143,13 @@ fn observed(audit: &str) -> Observed {
         }
     }
     observed
+}
+
+/// What a child of ours must not find in its environment, as it would have no need of a proxy.
+fn withheld(config: &Config) -> BTreeSet<&str> {
+    let mut names = config.secret_variables();
+    names.insert(TOKEN_VARIABLE);
+    names
 }
 
 /// Starts a proxy for one caller and this user's processes only.
@@ -184,8 +198,11 @@ pub async fn env(args: &EnvArgs, source: &Source, out: &mut impl Write) -> anyho
 }
 
 /// The config may hold only a digest; then the person who has the token must say it.
+/// Where `env` finds a token that the config does not hold.
+const TOKEN_VARIABLE: &str = "COUNTERSIGN_TOKEN";
+
 async fn token_of(caller: &Caller) -> anyhow::Result<Secret> {
-    if let Ok(token) = std::env::var("COUNTERSIGN_TOKEN") {
+    if let Ok(token) = std::env::var(TOKEN_VARIABLE) {
         return Ok(Secret::from(token));
     }
     for token in &caller.tokens {
