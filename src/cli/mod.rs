@@ -193,8 +193,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Doctor(args) => own_proxy::doctor(&args, &source, &mut out).await,
         Command::Check { json } => check_command(json, &source, &mut out).await,
         Command::Ca(command) => {
-            let loaded = load_or_explain(&source)?;
-            ca::run(&command, &loaded.config.data_dir, parent, &mut out)
+            let config = load_or_explain(&source)?.config;
+            if command.needs_ca() {
+                crate::serve::open_ca(&config)?;
+            }
+            ca::run(&command, &config.data_dir, parent, &mut out)
         }
         Command::Apps(AppsCommand::Test(args)) => apps_test::run(&args, &source, &mut out).await,
         Command::Apps(command) => apps_command(&command, &source, &mut out),

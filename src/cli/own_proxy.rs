@@ -190,10 +190,9 @@ pub async fn env(args: &EnvArgs, source: &Source, out: &mut impl Write) -> anyho
     let address = config.proxy.listen.first().context("proxy.listen is empty")?;
     let userinfo = Some(Secret::from(format!("{}:{}", caller.id, token.expose())));
     let proxy = ProxyUrl { address: *address, userinfo };
-    let ca_pem = std::fs::read_to_string(crate::proxy::ca::pem_path(&config.data_dir))
-        .context("there is no CA yet: `countersign serve` creates it")?;
+    let (ca, _) = serve::open_ca(&config)?;
     let parent: Lookup<'_> = &|name| std::env::var(name).ok();
-    super::env::run(args, &proxy, &ca_pem, &config.data_dir, parent, out)?;
+    super::env::run(args, &proxy, ca.pem(), &config.data_dir, parent, out)?;
     Ok(0)
 }
 
