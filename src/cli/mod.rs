@@ -15,6 +15,7 @@ pub mod policy;
 mod probe;
 pub mod run;
 mod serve;
+mod supervisor;
 mod token;
 
 use std::path::PathBuf;

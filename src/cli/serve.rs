@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use super::supervisor::{self, State};
 use super::{load_or_explain, token};
 use crate::proxy::ca::Opened;
 use crate::secret::TokenDigest;
@@ -34,7 +35,9 @@ pub async fn run(args: &Args, source: Source) -> anyhow::Result<u8> {
         export_bundle(&running, dir)?;
     }
     greet(&running, &source)?;
+    supervisor::tell(State::Ready);
     until_told(&mut running, &source).await?;
+    supervisor::tell(State::Stopping);
     stop(running).await
 }
 
