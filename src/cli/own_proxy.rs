@@ -118,7 +118,7 @@ fn observed(audit: &str) -> Observed {
         let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else { continue };
         let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
         match event["type"].as_str().unwrap_or_default() {
-            "request" if event["door"] == "connect" => {
+            "request" if event["door"] == "connect" && event["status"].as_u64() < Some(400) => {
                 observed.connections += 1;
                 observed.tunnels_blind.push(text("host"));
             }
@@ -158,7 +158,9 @@ async fn start(
     source: &Source,
     options: Options,
 ) -> anyhow::Result<(Running, Vec<String>)> {
-    let config = load_or_explain(source)?.config;
+    let mut config = load_or_explain(source)?.config;
+    // The terminal is the command's; what it asked for is in the audit.
+    config.log.requests = false;
     let caller = caller_of(&config, named)?;
     let accounts = caller.policy.bindings.iter().map(|b| b.app.to_string()).collect();
     let own = OwnListener { caller: caller.id.clone(), admits: peer_uid_matches };
@@ -196,10 +198,10 @@ pub async fn env(args: &EnvArgs, source: &Source, out: &mut impl Write) -> anyho
     Ok(0)
 }
 
-/// The config may hold only a digest; then the person who has the token must say it.
 /// Where `env` finds a token that the config does not hold.
 const TOKEN_VARIABLE: &str = "COUNTERSIGN_TOKEN";
 
+/// The config may hold only a digest; then the person who has the token must say it.
 async fn token_of(caller: &Caller) -> anyhow::Result<Secret> {
     if let Ok(token) = std::env::var(TOKEN_VARIABLE) {
         return Ok(Secret::from(token));
