@@ -122,7 +122,8 @@ async fn a_wrong_caller_token_reaches_nothing() {
     let house = House::start().await;
     let mut curl = house.client("curl").await;
     let wrong = house.proxy_url().replace("flow-token", "evil-token");
-    curl.args(["-sS", "--fail", "--proxy", &wrong, URL]);
+    // Without --fail, which would hide the proxy's status behind "response code said error".
+    curl.args(["-sS", "--proxy", &wrong, URL]);
     let output = house.finish(curl).await;
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("407"));

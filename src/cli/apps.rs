@@ -11,6 +11,9 @@ use crate::inject::{Attachment, Signature, When};
 /// One line per app; with `words`, the apps that have them, best first.
 pub fn list(catalog: &Catalog, words: Option<&str>) -> String {
     let rows: Vec<[String; 4]> = chosen(catalog, words).into_iter().map(row).collect();
+    if let (Some(words), true) = (words, rows.is_empty()) {
+        return format!("no app matches \"{words}\"; one of your own goes into apps_dir\n");
+    }
     let heading = ["APP", "NAME", "AUTH", "HOSTS"].map(str::to_owned);
     table(std::iter::once(&heading).chain(&rows))
 }

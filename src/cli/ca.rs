@@ -56,6 +56,17 @@ pub enum CaCommand {
     },
 }
 
+impl CaCommand {
+    /// Whether a CA is created for it if there is none. Looking and removing need none.
+    pub fn needs_ca(&self) -> bool {
+        match self {
+            Self::Export { .. } | Self::Path => true,
+            Self::Install { dry_run, .. } => !dry_run,
+            Self::Uninstall { .. } | Self::Status { .. } => false,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     Pem,
@@ -72,7 +83,10 @@ pub fn run(
 ) -> anyhow::Result<u8> {
     let pem_path = ca::pem_path(data_dir);
     let ca = ca::describe(data_dir)?.ok_or_else(|| {
-        anyhow!("there is no CA in {} yet: `countersign serve` creates it", data_dir.display())
+        anyhow!(
+            "there is no CA in {} yet: `countersign serve` or `countersign ca path` creates it",
+            data_dir.display()
+        )
     })?;
     match command {
         CaCommand::Export { format, output } => export(&ca, *format, output.as_deref(), out),

@@ -26,15 +26,15 @@ pub fn check(config: &Config, index: &HostIndex, mode: Option<u32>, json: bool) 
         let accounts: Vec<&str> =
             caller.policy.bindings.iter().map(|binding| binding.account.as_str()).collect();
         let accounts = if accounts.is_empty() { "none".to_owned() } else { accounts.join(", ") };
-        let rules = caller.policy.rules.len();
-        lines.push(format!("caller {}: accounts {accounts}; {rules} rules", caller.id));
+        let rules = counted(caller.policy.rules.len(), "rule");
+        lines.push(format!("caller {}: accounts {accounts}; {rules}", caller.id));
     }
     lines.push(format!(
-        "ok: {} apps, {} accounts, {} callers, {} warnings",
-        config.catalog.apps().count(),
-        config.accounts.len(),
-        config.callers.len(),
-        warnings.len()
+        "ok: {}, {}, {}, {}",
+        counted(config.catalog.apps().count(), "app"),
+        counted(config.accounts.len(), "account"),
+        counted(config.callers.len(), "caller"),
+        counted(warnings.len(), "warning")
     ));
     Output { text: lines.join("\n"), code: 0 }
 }
@@ -45,11 +45,14 @@ pub fn mistakes(found: &[Mistake], json: bool) -> Output {
         return Output { text: report(found, false), code: 1 };
     }
     let mut lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-    lines.push(match found.len() {
-        1 => "1 mistake".to_owned(),
-        count => format!("{count} mistakes"),
-    });
+    lines.push(counted(found.len(), "mistake"));
     Output { text: lines.join("\n"), code: 1 }
+}
+
+/// `1 rule`, `2 rules`.
+pub fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 fn report(found: &[Mistake], ok: bool) -> String {

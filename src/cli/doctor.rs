@@ -123,6 +123,9 @@ pub fn verdict(
     program: &str,
     gateway: Option<SocketAddr>,
 ) -> Vec<Finding> {
+    if observed.connections == 0 && NOT_STARTED.contains(&exit_code) {
+        return vec![Finding::problem(format!("{program} could not be started"))];
+    }
     let mut findings = Vec::new();
     if observed.connections == 0 {
         findings.push(never_came(program, gateway));
@@ -140,8 +143,12 @@ pub fn verdict(
     findings
 }
 
+/// There is no such command, or it may not be executed: what `run` makes of it, as shells do.
+const NOT_STARTED: [u8; 2] = [126, 127];
+
 fn never_came(program: &str, gateway: Option<SocketAddr>) -> Finding {
-    let hint = advice(program).map_or("it does not read proxy variables", |known| known.proxy);
+    let hint = advice(program)
+        .map_or("it asked for nothing, or it does not read proxy variables", |known| known.proxy);
     let base = match gateway {
         Some(address) => format!("http://{address}/gateway/<app>/<path>"),
         None => {
@@ -378,8 +385,8 @@ fn lifetime_finding(ca: &ca::Description, now: SystemTime) -> Finding {
 
 fn listener_finding(what: &str, at: SocketAddr) -> Finding {
     match TcpStream::connect_timeout(&at, Duration::from_millis(500)) {
-        Ok(_) => Finding::good(format!("the {what} listens on {at}")),
-        Err(error) => Finding::problem(format!("the {what} on {at} cannot be reached: {error}"))
+        Ok(_) => Finding::good(format!("the {what} listener is at {at}")),
+        Err(error) => Finding::problem(format!("no {what} listener answers at {at}: {error}"))
             .mend("start `countersign serve`, or see whether a firewall stands between"),
     }
 }

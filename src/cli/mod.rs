@@ -15,6 +15,7 @@ pub mod policy;
 mod probe;
 pub mod run;
 mod serve;
+mod supervisor;
 mod token;
 
 use std::path::PathBuf;
@@ -51,6 +52,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Check the configuration and report every mistake
     Check {
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -78,18 +80,25 @@ enum Command {
 enum AppsCommand {
     /// List apps, or those that match
     List {
+        /// Words to look for in names, descriptions, categories and hosts
         query: Option<String>,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Show one app: hosts, ways to authenticate, fields
     Show {
+        /// The app's id, as `apps list` shows it
         app: String,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Check definitions: the files named, or all that are in use
-    Lint { files: Vec<PathBuf> },
+    Lint {
+        /// TOML files with one app each
+        files: Vec<PathBuf>,
+    },
     /// Send an app's test request through the proxy with an account of yours
     Test(apps_test::Args),
 }
@@ -106,6 +115,7 @@ enum PolicyCommand {
         /// The account that the request would name
         #[arg(long, value_name = "NAME")]
         account: Option<String>,
+        /// Print JSON
         #[arg(long)]
         json: bool,
         /// `METHOD URL`, or the URL alone
@@ -113,7 +123,10 @@ enum PolicyCommand {
         request: Vec<String>,
     },
     /// Run a file of recorded requests and the answers they should get
-    Test { file: PathBuf },
+    Test {
+        /// TOML with one [[case]] for each request
+        file: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -156,11 +169,33 @@ pub fn main() -> ExitCode {
     });
     match done {
         Ok(code) => ExitCode::from(code),
+        Err(error) if is_closed_output(&error) => ExitCode::from(CLOSED_OUTPUT),
         Err(error) => {
-            anstream::eprintln!("{}error:{} {error:#}", BAD.render(), BAD.render_reset());
+            anstream::eprintln!("{}error:{} {}", BAD.render(), BAD.render_reset(), told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// 128 and SIGPIPE: what a shell sees of other programs whose reader, such as `head`, has gone.
+const CLOSED_OUTPUT: u8 = 141;
+
+fn is_closed_output(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// The error and its causes on one line; a cause that was told already is not told twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let gap = if text.is_empty() { "" } else { ": " };
+            text.push_str(gap);
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 const BAD: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
@@ -193,8 +228,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Doctor(args) => own_proxy::doctor(&args, &source, &mut out).await,
         Command::Check { json } => check_command(json, &source, &mut out).await,
         Command::Ca(command) => {
-            let loaded = load_or_explain(&source)?;
-            ca::run(&command, &loaded.config.data_dir, parent, &mut out)
+            let config = load_or_explain(&source)?.config;
+            if command.needs_ca() {
+                crate::serve::open_ca(&config)?;
+            }
+            ca::run(&command, &config.data_dir, parent, &mut out)
         }
         Command::Apps(AppsCommand::Test(args)) => apps_test::run(&args, &source, &mut out).await,
         Command::Apps(command) => apps_command(&command, &source, &mut out),
@@ -203,7 +241,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Token(args) => token::run(&args, &mut out),
         Command::Health => probe::health(&source).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "countersign", &mut out);
+            // The generator panics when its output is closed, and ours may be.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "countersign", &mut script);
+            std::io::Write::write_all(&mut out, &script)?;
             Ok(0)
         }
     }

@@ -1,6 +1,7 @@
 //! Commands that start a proxy of their own for one caller: `run`, `doctor`; and `env`, which points
 //! at one that runs.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::{Context as _, bail};
@@ -22,11 +23,14 @@ pub async fn run(args: &RunArgs, source: &Source) -> anyhow::Result<u8> {
     running.telemetry.install().context("logging could not be set up")?;
     let caller = caller_of(running.config(), args.caller.as_deref())?.id.clone();
     let ca_pem = running.ca.pem().to_owned();
+    let config = running.config().clone();
+    let withheld = withheld(&config);
     let session = Session {
         proxy: running.proxy[0],
         ca_pem: &ca_pem,
         caller: caller.as_str(),
         accounts: &accounts,
+        withheld: &withheld,
     };
     let code = run::run(args, session).await;
     running.drain().await;
@@ -89,11 +93,14 @@ async fn command_findings(
     let gateway = running.config().web.listen;
     let audit = running.audit_file().context("doctor reads the audit, and audit.enabled is off")?;
     let ca_pem = running.ca.pem().to_owned();
+    let config = running.config().clone();
+    let withheld = withheld(&config);
     let session = Session {
         proxy: running.proxy[0],
         ca_pem: &ca_pem,
         caller: caller.as_str(),
         accounts: &accounts,
+        withheld: &withheld,
     };
     let code = run::behind_proxy(&args.command, session, Java::No).await?;
     running.drain().await;
@@ -111,7 +118,7 @@ fn observed(audit: &str) -> Observed {
         let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else { continue };
         let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
         match event["type"].as_str().unwrap_or_default() {
-            "request" if event["door"] == "connect" => {
+            "request" if event["door"] == "connect" && event["status"].as_u64() < Some(400) => {
                 observed.connections += 1;
                 observed.tunnels_blind.push(text("host"));
             }
@@ -138,13 +145,22 @@ fn observed(audit: &str) -> Observed {
     observed
 }
 
+/// What a child of ours must not find in its environment, as it would have no need of a proxy.
+fn withheld(config: &Config) -> BTreeSet<&str> {
+    let mut names = config.secret_variables();
+    names.insert(TOKEN_VARIABLE);
+    names
+}
+
 /// Starts a proxy for one caller and this user's processes only.
 async fn start(
     named: Option<&str>,
     source: &Source,
     options: Options,
 ) -> anyhow::Result<(Running, Vec<String>)> {
-    let config = load_or_explain(source)?.config;
+    let mut config = load_or_explain(source)?.config;
+    // The terminal is the command's; what it asked for is in the audit.
+    config.log.requests = false;
     let caller = caller_of(&config, named)?;
     let accounts = caller.policy.bindings.iter().map(|b| b.app.to_string()).collect();
     let own = OwnListener { caller: caller.id.clone(), admits: peer_uid_matches };
@@ -176,16 +192,18 @@ pub async fn env(args: &EnvArgs, source: &Source, out: &mut impl Write) -> anyho
     let address = config.proxy.listen.first().context("proxy.listen is empty")?;
     let userinfo = Some(Secret::from(format!("{}:{}", caller.id, token.expose())));
     let proxy = ProxyUrl { address: *address, userinfo };
-    let ca_pem = std::fs::read_to_string(crate::proxy::ca::pem_path(&config.data_dir))
-        .context("there is no CA yet: `countersign serve` creates it")?;
+    let (ca, _) = serve::open_ca(&config)?;
     let parent: Lookup<'_> = &|name| std::env::var(name).ok();
-    super::env::run(args, &proxy, &ca_pem, &config.data_dir, parent, out)?;
+    super::env::run(args, &proxy, ca.pem(), &config.data_dir, parent, out)?;
     Ok(0)
 }
 
+/// Where `env` finds a token that the config does not hold.
+const TOKEN_VARIABLE: &str = "COUNTERSIGN_TOKEN";
+
 /// The config may hold only a digest; then the person who has the token must say it.
 async fn token_of(caller: &Caller) -> anyhow::Result<Secret> {
-    if let Ok(token) = std::env::var("COUNTERSIGN_TOKEN") {
+    if let Ok(token) = std::env::var(TOKEN_VARIABLE) {
         return Ok(Secret::from(token));
     }
     for token in &caller.tokens {

@@ -242,7 +242,7 @@ expect = 'tunnel'
     fn check_says_what_there_is() {
         let (config, index) = config();
         let output = crate::cli::check::check(&config, &index, None, false);
-        for part in ["account team (slack): slack.com:443", "caller flow: accounts team; 1 rules"] {
+        for part in ["account team (slack): slack.com:443", "caller flow: accounts team; 1 rule"] {
             assert!(output.text.contains(part), "{}", output.text);
         }
     }

@@ -47,11 +47,11 @@ pub async fn send(
 }
 
 async fn open_tunnel(via: &Via<'_>, to: &Authority) -> anyhow::Result<TcpStream> {
-    let mut stream = TcpStream::connect(via.proxy).await?;
+    let mut stream = TcpStream::connect(via.proxy).await.context("the proxy does not answer")?;
     let authorization = via.authorization.map(|a| format!("Proxy-Authorization: {a}\r\n"));
     let head =
         format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{}\r\n", authorization.unwrap_or_default());
-    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(head.as_bytes()).await.context("the proxy closed the connection")?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         if answer.len() > 16 * 1024 {
@@ -104,7 +104,9 @@ pub async fn health(source: &Source) -> anyhow::Result<u8> {
         let stream = TcpStream::connect(address).await?;
         exchange(stream, request.body(Full::default())?).await
     };
-    let response = tokio::time::timeout(Duration::from_secs(3), asked).await??;
+    let asked = tokio::time::timeout(Duration::from_secs(3), asked).await;
+    let silent = || format!("http://{address} does not answer (is `countersign serve` running?)");
+    let response = asked.with_context(silent)?.with_context(silent)?;
     print!("{}", String::from_utf8_lossy(response.body()));
     Ok(u8::from(!response.status().is_success()))
 }

@@ -4,6 +4,7 @@
 //! keeps our standard streams and its exit code is ours; it holds no token, because the listener
 //! knows its caller and [`peer_uid_matches`] keeps other users out.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -40,6 +41,8 @@ pub struct Session<'a> {
     pub caller: &'a str,
     /// The apps, or nicknames, of the caller's accounts.
     pub accounts: &'a [String],
+    /// Variables of our own environment that hold secrets: the child does not get them.
+    pub withheld: &'a BTreeSet<&'a str>,
 }
 
 /// Runs the command to its end. Returns the code to exit with: the child's own, 128 + n when
@@ -66,7 +69,7 @@ pub async fn behind_proxy(
     let written = client_files::write(files.path(), session.ca_pem, &proxy, parent, java)?;
     let mut variables = environment::variables(&proxy, &written, parent);
     variables.push((NESTING_GUARD, proxy.address.to_string()));
-    let code = execute(command, &variables).await?;
+    let code = execute(command, &variables, session.withheld).await?;
     files.close().context("the temporary files could not be removed")?;
     Ok(code)
 }
@@ -119,15 +122,16 @@ fn status_line(session: Session<'_>) -> String {
 
 const NAMES_SHOWN: usize = 6;
 
-/// Runs `command` with our streams, our environment and `variables`, and passes signals on until
-/// it ends. Returns the code to exit with, as [`run`] does.
+/// Runs `command` with our streams, our environment but for `withheld`, and `variables`, and passes
+/// signals on until it ends. Returns the code to exit with, as [`run`] does.
 pub async fn execute(
     command: &[OsString],
     variables: &[(&'static str, String)],
+    withheld: &BTreeSet<&str>,
 ) -> anyhow::Result<u8> {
     // Before the child exists: a signal in between would end us and leave it behind.
     let mut signals = Signals::catch().context("signals could not be caught")?;
-    let mut child = match spawn(command, variables) {
+    let mut child = match spawn(command, variables, withheld) {
         Ok(child) => child,
         Err(error) => {
             let program = command.first().map(|program| program.to_string_lossy());
@@ -143,11 +147,15 @@ pub async fn execute(
     }
 }
 
-fn spawn(command: &[OsString], variables: &[(&'static str, String)]) -> io::Result<Child> {
+fn spawn(
+    command: &[OsString],
+    variables: &[(&'static str, String)],
+    withheld: &BTreeSet<&str>,
+) -> io::Result<Child> {
     let [program, args @ ..] = command else { return Err(io::ErrorKind::InvalidInput.into()) };
     let mut child = Command::new(program);
     child.args(args);
-    for name in OUTRANKING {
+    for name in OUTRANKING.iter().chain(withheld) {
         child.env_remove(name);
     }
     child.envs(variables.iter().map(|(name, value)| (name, value)));
@@ -314,7 +322,8 @@ mod tests {
 
     fn session(accounts: &[String]) -> Session<'_> {
         let proxy = SocketAddr::from(([127, 0, 0, 1], 43121));
-        Session { proxy, ca_pem: "", caller: "flow", accounts }
+        static NOTHING: BTreeSet<&str> = BTreeSet::new();
+        Session { proxy, ca_pem: "", caller: "flow", accounts, withheld: &NOTHING }
     }
 
     #[test]
@@ -371,21 +380,25 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn the_child_gets_variables_and_signals_and_gives_its_exit_code() {
+    async fn the_child_gets_variables_and_signals_but_no_secret_and_gives_its_exit_code() {
+        // Cargo sets this one for every test.
+        let withheld = BTreeSet::from(["CARGO_PKG_NAME"]);
         let trap = "trap 'exit 42' USR1; kill -USR1 $PPID; while :; do sleep 0.05; done";
         for (script, code) in [
             ("exit 0", 0),
             ("exit 7", 7),
             ("test \"$A\" = \"it's\"", 0),
+            ("test -z \"$CARGO_PKG_NAME\"", 0),
             ("kill -TERM $$", 128 + 15),
             (trap, 42),
         ] {
             let command = ["sh", "-c", script].map(OsString::from);
-            let ended = execute(&command, &[("A", "it's".to_owned())]).await;
+            let ended = execute(&command, &[("A", "it's".to_owned())], &withheld).await;
             assert_eq!(ended.expect("run"), code, "{script}");
         }
         for (program, code) in [("/no/such/command", 127), ("/", 126)] {
-            assert_eq!(execute(&[program.into()], &[]).await.expect("run"), code, "{program}");
+            let ended = execute(&[program.into()], &[], &withheld).await;
+            assert_eq!(ended.expect("run"), code, "{program}");
         }
     }
 

@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use super::check::counted;
+use super::supervisor::{self, State};
 use super::{load_or_explain, token};
 use crate::proxy::ca::Opened;
 use crate::secret::TokenDigest;
@@ -34,7 +36,9 @@ pub async fn run(args: &Args, source: Source) -> anyhow::Result<u8> {
         export_bundle(&running, dir)?;
     }
     greet(&running, &source)?;
+    supervisor::tell(State::Ready);
     until_told(&mut running, &source).await?;
+    supervisor::tell(State::Stopping);
     stop(running).await
 }
 
@@ -97,16 +101,17 @@ fn greet(running: &Running, source: &Source) -> anyhow::Result<()> {
     if let Some(address) = running.admin {
         writeln!(out, "  metrics  http://{address}/metrics")?;
     }
-    let (accounts, callers) = (config.accounts.len(), config.callers.len());
-    let apps = config.catalog.apps().count();
-    writeln!(out, "  knows    {apps} apps, {accounts} accounts, {callers} callers")?;
+    let apps = counted(config.catalog.apps().count(), "app");
+    let accounts = counted(config.accounts.len(), "account");
+    let callers = counted(config.callers.len(), "caller");
+    writeln!(out, "  knows    {apps}, {accounts}, {callers}")?;
     if running.ca_opened == Opened::Created {
         writeln!(
             out,
             "  CA       created; `countersign ca install` or `countersign run` trusts it"
         )?;
     }
-    if callers == 0 {
+    if config.callers.is_empty() {
         first_steps(&mut out)?;
     }
     Ok(())
@@ -118,13 +123,16 @@ fn first_steps(out: &mut impl std::io::Write) -> anyhow::Result<()> {
     let digest = TokenDigest::of(token.expose().as_bytes()).to_hex();
     writeln!(
         out,
-        "\nNobody may use it yet. Write this to countersign.toml and start again:\n\n  \
+        "\nNobody may use it yet. Write this to countersign.toml:\n\n  \
          [accounts.team-slack]\n  app = \"slack\"\n  auth = \"bot_token\"\n  \
-         secrets = {{ bot_token = {{ env = \"SLACK_BOT_TOKEN\" }} }}\n\n  \
+         secrets = {{ bot_token = {{ env = \"SLACK_TOKEN\" }} }}\n\n  \
          [callers.flow]\n  token_sha256 = \"{digest}\"\n  accounts = [\"team-slack\"]\n  \
-         rules = [{{ app = \"slack\" }}]\n\nand give your program\n\n  \
-         export HTTPS_PROXY=http://flow:{}@127.0.0.1:3128\n\nor run it with\n\n  \
-         countersign run -- your-program\n",
+         rules = [{{ app = \"slack\" }}]\n\nand start again where the secret is:\n\n  \
+         SLACK_TOKEN=xoxb-… countersign serve\n\n\
+         Programs come with the caller's token, which is shown only now. In their shell:\n\n  \
+         export COUNTERSIGN_TOKEN={}\n  eval \"$(countersign env)\"\n\n\
+         One program alone needs neither server nor token:\n\n  \
+         SLACK_TOKEN=xoxb-… countersign run -- your-program\n",
         token.expose(),
     )?;
     Ok(())

@@ -15,7 +15,7 @@ mod shape;
 mod values;
 mod warnings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,6 +50,25 @@ pub struct Config {
     pub catalog: Arc<Catalog>,
     pub accounts: Vec<Account>,
     pub callers: Vec<Caller>,
+}
+
+impl Config {
+    /// The environment variables that secrets are read from: what a child process must not get.
+    pub fn secret_variables(&self) -> BTreeSet<&str> {
+        let of_accounts = self.accounts.iter().flat_map(|account| account.secrets.values());
+        let of_callers = self.callers.iter().flat_map(|caller| &caller.tokens);
+        let of_callers = of_callers.filter_map(|token| match token {
+            Token::Reference(reference) => Some(reference),
+            Token::Digest(_) => None,
+        });
+        let of_parent = self.upstream.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
+        let all = of_accounts.chain(of_callers).chain(of_parent);
+        all.filter_map(|reference| match &reference.place {
+            Place::Env(name) => Some(name.as_str()),
+            Place::File(_) | Place::Exec { .. } | Place::Inline(_) => None,
+        })
+        .collect()
+    }
 }
 
 /// `[proxy]`: the forward proxy's listeners.

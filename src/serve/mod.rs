@@ -369,6 +369,20 @@ fn audit_file(config: &Config, options: &Options) -> PathBuf {
     }
 }
 
+/// The CA of a configuration, created if there is none: for commands that hand out its certificate
+/// before a server ever ran.
+///
+/// # Errors
+/// When the data directory cannot be used, or what is there is no CA.
+pub fn open_ca(config: &Config) -> Result<(CertificateAuthority, Opened), Error> {
+    create_data_dir(config)?;
+    Ok(CertificateAuthority::open_or_create(
+        &config.data_dir,
+        &ca_settings(config),
+        &Clock::System,
+    )?)
+}
+
 fn ca_settings(config: &Config) -> CaSettings {
     CaSettings {
         permitted: config.ca.permitted.clone(),

@@ -86,6 +86,10 @@ async fn run(command: &[String], timeout: Duration) -> Result<Secret, Error> {
             Some(output) => bounded(output).await?,
             None => Vec::new(),
         };
+        // What is too large is not read to its end, so that the command may end with SIGPIPE.
+        if bytes.len() as u64 > MAX_BYTES {
+            return Ok((bytes, std::process::ExitStatus::default()));
+        }
         Ok::<_, std::io::Error>((bytes, child.wait().await?))
     };
     let (bytes, status) = tokio::time::timeout(timeout, finished)

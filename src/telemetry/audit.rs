@@ -239,7 +239,7 @@ pub enum AuditUnavailable {
 pub enum OpenError {
     #[error("the audit file {} could not be opened", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("the audit file {} is in use by another countersign; give each its own", path.display())]
+    #[error("the audit file {} is in use: is countersign running already? If both are meant, give each a data_dir of its own", path.display())]
     InUse { path: PathBuf },
     #[error(
         "the last line of {} is not an audit line; run `countersign audit verify` on it, then move it away",

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use parking_lot::Mutex;
 
-use super::super::{Flaw, LogSettings, Settings, Sink, Telemetry, verify};
+use crate::telemetry::{Flaw, LogSettings, Settings, Sink, Telemetry, verify};
 
 /// How many bytes each test's disk still takes at once.
 static ROOMS: Mutex<Option<HashMap<PathBuf, Arc<AtomicU64>>>> = Mutex::new(None);
