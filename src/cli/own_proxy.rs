@@ -57,7 +57,7 @@ fn setup_findings(source: &Source) -> Vec<doctor::Finding> {
         Ok(_) => Vec::new(),
         Err(error) => error.to_string().lines().map(str::to_owned).collect(),
     };
-    let fallback = || serve::load(&Source::default()).ok();
+    let fallback = || serve::load(&Source { file: None, env: source.env.clone() }).ok();
     let Some(loaded) = loaded.ok().or_else(fallback) else { return Vec::new() };
     let config = loaded.config;
     let proxies = config.proxy.listen.iter().map(|address| ("proxy", *address));

@@ -12,7 +12,8 @@ use crate::config::{Config, Draft};
 pub struct Source {
     /// `None`: the defaults, the environment, and the embedded apps.
     pub file: Option<PathBuf>,
-    /// `COUNTERSIGN_<SECTION>__<KEY>` and `COUNTERSIGN_DATA_DIR`.
+    /// `COUNTERSIGN_<SECTION>__<KEY>` and `COUNTERSIGN_DATA_DIR`; `HOME` and `XDG_DATA_HOME`, where
+    /// a person's data directory is by default.
     pub env: Vec<(String, String)>,
 }
 
@@ -36,11 +37,15 @@ impl Source {
         let usual = ["countersign.toml", "/etc/countersign/countersign.toml"];
         let found = || usual.iter().map(PathBuf::from).find(|path| path.is_file());
         let env = std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with("COUNTERSIGN_"))?;
+            let name = name.into_string().ok().filter(|name| concerns_config(name))?;
             Some((name, value.into_string().ok()?))
         });
         Self { file: named.or_else(found), env: env.collect() }
     }
+}
+
+fn concerns_config(variable: &str) -> bool {
+    variable.starts_with("COUNTERSIGN_") || ["HOME", "XDG_DATA_HOME"].contains(&variable)
 }
 
 impl Source {
@@ -89,4 +94,18 @@ fn catalog(dir: Option<&Path>) -> Result<Catalog, LoadError> {
     }
     own.sort();
     Catalog::build(Catalog::embedded_files().chain(own)).map_err(LoadError::Mistakes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_persons_data_is_in_their_home() {
+        let named = Source::find(Some("countersign.toml".into()));
+        let home = std::env::var("XDG_DATA_HOME").or_else(|_| std::env::var("HOME"));
+        let home = home.expect("tests run with a home");
+        let draft = Draft::parse("", named.file.as_deref(), &named.env);
+        assert!(draft.data_dir().starts_with(home), "{}", draft.data_dir().display());
+    }
 }
