@@ -23,9 +23,15 @@ pub const ACCOUNT: HeaderName = HeaderName::from_static("countersign-account");
 /// Says who made an answer: `proxy` or `upstream`.
 pub const SOURCE: HeaderName = HeaderName::from_static("x-countersign-source");
 
+/// The longest registered method has 17 letters (`UPDATEREDIRECTREF`). What is longer fills logs.
+const MAX_METHOD_BYTES: usize = 64;
+
 /// Refuses what hyper lets through and two parsers could read in two ways.
 pub fn check(parts: &Parts) -> Result<(), Refusal> {
     let headers = &parts.headers;
+    if parts.method.as_str().len() > MAX_METHOD_BYTES {
+        return Err(Refusal::Malformed("the method is longer than any that exists"));
+    }
     if parts.version < Version::HTTP_2 {
         check_transfer_encoding(headers, parts.version)?;
     }

@@ -225,6 +225,8 @@ fn upstream_status(error: &upstream::Error) -> StatusCode {
     use upstream::ErrorKind;
     match error.kind() {
         ErrorKind::Refused => StatusCode::FORBIDDEN,
+        // A chunk that does not parse, a body that ends early: the client's doing.
+        ErrorKind::RequestBody => StatusCode::BAD_REQUEST,
         ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
         // The client stopped sending or broke off.

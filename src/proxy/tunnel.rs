@@ -72,7 +72,14 @@ fn enter(
 fn check_no_content(parts: &Parts) -> Result<(), Refusal> {
     let framed = parts.headers.contains_key(TRANSFER_ENCODING)
         || parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
-    if framed { Err(Refusal::Malformed("CONNECT with content")) } else { Ok(()) }
+    if framed {
+        return Err(Refusal::Malformed("CONNECT with content"));
+    }
+    // RFC 9112 §3.2.3: host and port, and nothing else. hyper takes a whole URL.
+    if parts.uri.scheme().is_some() {
+        return Err(Refusal::Malformed("CONNECT names a host and a port, not a URL"));
+    }
+    Ok(())
 }
 
 /// Hosts of apps, unless the config leaves alone those of which the caller has no account. A port
