@@ -90,9 +90,7 @@ impl Registry {
     /// longer bound.
     pub fn recheck(&self, world: &World) {
         for activity in self.open.lock().values() {
-            if activity.claim.lock().as_ref().is_some_and(|claim| !claim.holds(world)) {
-                activity.end();
-            }
+            activity.recheck(world);
         }
     }
 
@@ -181,6 +179,14 @@ impl Activity {
     pub fn quiet(&self) -> Duration {
         let last = self.last_ms.load(Ordering::Relaxed);
         Duration::from_millis(self.now_ms().saturating_sub(last))
+    }
+
+    /// Ends this if `world` would not have let it open.
+    pub fn recheck(&self, world: &World) {
+        let gone = self.claim.lock().as_ref().is_some_and(|claim| !claim.holds(world));
+        if gone {
+            self.end();
+        }
     }
 
     fn is_stuck(&self, patience: Patience) -> bool {

@@ -168,12 +168,13 @@ where
     let forwarder = &connection.doors.forwarder;
     match opened {
         Opened::Intercepted { authority, identity } => {
-            connection.activity.claimed(Claim { identity: identity.clone(), account: None });
+            let claim = Claim { identity: identity.clone(), account: None };
+            forwarder.claim(&connection.activity, claim);
             let _active = forwarder.telemetry.metrics.tunnel(TunnelMode::Intercept);
             intercept::run(connection, authority, identity, stream).await;
         }
         Opened::Blind { origin, mut exchange, identity, _place } => {
-            connection.activity.claimed(Claim { identity, account: None });
+            forwarder.claim(&connection.activity, Claim { identity, account: None });
             let _active = forwarder.telemetry.metrics.tunnel(TunnelMode::Blind);
             exchange.tunnel_opened();
             let idle = forwarder.settings.idle_timeout;

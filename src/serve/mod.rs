@@ -528,6 +528,7 @@ async fn sweep(doors: Arc<Doors>) {
     loop {
         tick.tick().await;
         doors.forwarder.registry.sweep(doors.limits.patience);
+        doors.forwarder.end_expired();
         count_leaves(&doors);
     }
 }

@@ -83,7 +83,7 @@ impl Web {
         {
             activity.becomes_opaque();
             if let Some(claim) = switched.claim.take() {
-                activity.claimed(claim);
+                doors.forwarder.claim(&activity, claim);
             }
             let idle = doors.forwarder.settings.idle_timeout;
             switched.run(TokioIo::new(upgraded), &activity, idle).await;
