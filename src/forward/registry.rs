@@ -137,10 +137,11 @@ impl Activity {
         self.head_since_ms.store(0, Ordering::Relaxed);
     }
 
-    /// From here on bytes between requests are heads (again).
+    /// From here on bytes between requests are heads (again). The first is due at once: its
+    /// beginning may have come with the end of the TLS handshake and been read already.
     pub fn reads_heads(&self) {
         self.opaque.store(false, Ordering::Relaxed);
-        self.head_since_ms.store(0, Ordering::Relaxed);
+        self.head_since_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
     /// A later claim is the narrower one: a WebSocket inside a tunnel.

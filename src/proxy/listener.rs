@@ -115,6 +115,9 @@ async fn admit(
                 None => Channel::Anonymous,
             };
             let http2 = session.alpn_protocol() == Some(b"h2");
+            if !http2 {
+                activity.reads_heads();
+            }
             connection::serve(&doors, tls, arrived(channel), http2).await;
         }
     }
