@@ -26,6 +26,7 @@ pub const SOURCE: HeaderName = HeaderName::from_static("x-countersign-source");
 /// Refuses what hyper lets through and two parsers could read in two ways.
 pub fn check(parts: &Parts) -> Result<(), Refusal> {
     let headers = &parts.headers;
+    check_path(parts)?;
     if parts.version < Version::HTTP_2 {
         check_transfer_encoding(headers, parts.version)?;
     }
@@ -41,6 +42,16 @@ pub fn check(parts: &Parts) -> Result<(), Refusal> {
         return Err(Refusal::ExpectationFailed);
     }
     Ok(())
+}
+
+/// HTTP/2 takes anything for `:path`, and `*` is for OPTIONS alone (RFC 9110 §7.1, RFC 9113 §8.3.1).
+fn check_path(parts: &Parts) -> Result<(), Refusal> {
+    let path = parts.uri.path();
+    let fits = match path {
+        "*" => parts.method == Method::OPTIONS,
+        _ => path.is_empty() || path.starts_with('/'),
+    };
+    if fits { Ok(()) } else { Err(Refusal::Malformed("the path does not begin with /")) }
 }
 
 /// One `chunked` and nothing else: every other spelling has smuggled requests somewhere.
