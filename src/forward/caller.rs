@@ -98,6 +98,10 @@ impl Caller {
         self.take(Kind::Tunnel, u32::try_from(most).unwrap_or(u32::MAX))
     }
 
+    pub fn has_expired(&self) -> bool {
+        self.expires_at.is_some_and(|at| at <= SystemTime::now())
+    }
+
     fn check_rate(&self) -> Result<(), Refusal> {
         let Some(limiter) = &self.limits.limiter else { return Ok(()) };
         limiter.check().map_err(|not_until| {

@@ -32,6 +32,7 @@ pub fn check(parts: &Parts) -> Result<(), Refusal> {
     if parts.method.as_str().len() > MAX_METHOD_BYTES {
         return Err(Refusal::Malformed("the method is longer than any that exists"));
     }
+    check_path(parts)?;
     if parts.version < Version::HTTP_2 {
         check_transfer_encoding(headers, parts.version)?;
     }
@@ -47,6 +48,16 @@ pub fn check(parts: &Parts) -> Result<(), Refusal> {
         return Err(Refusal::ExpectationFailed);
     }
     Ok(())
+}
+
+/// HTTP/2 takes anything for `:path`, and `*` is for OPTIONS alone (RFC 9110 §7.1, RFC 9113 §8.3.1).
+fn check_path(parts: &Parts) -> Result<(), Refusal> {
+    let path = parts.uri.path();
+    let fits = match path {
+        "*" => parts.method == Method::OPTIONS,
+        _ => path.is_empty() || path.starts_with('/'),
+    };
+    if fits { Ok(()) } else { Err(Refusal::Malformed("the path does not begin with /")) }
 }
 
 /// One `chunked` and nothing else: every other spelling has smuggled requests somewhere.

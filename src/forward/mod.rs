@@ -124,6 +124,21 @@ impl Forwarder {
         self.registry.recheck(&self.world.load());
     }
 
+    /// Ends what callers opened whose time is over.
+    pub fn end_expired(&self) {
+        let world = self.world.load();
+        if world.callers().any(|caller| caller.has_expired()) {
+            self.registry.recheck(&world);
+        }
+    }
+
+    /// Notes on whose behalf something stays open. What it rests on may have gone since its request
+    /// was decided, when dialling took its time; then it ends at once.
+    pub fn claim(&self, activity: &Activity, claim: Claim) {
+        activity.claimed(claim);
+        activity.recheck(&self.world.load());
+    }
+
     pub fn next_id(&self) -> RequestId {
         RequestId::of(self.seed, self.count.fetch_add(1, Ordering::Relaxed))
     }

@@ -90,9 +90,7 @@ impl Registry {
     /// longer bound.
     pub fn recheck(&self, world: &World) {
         for activity in self.open.lock().values() {
-            if activity.claim.lock().as_ref().is_some_and(|claim| !claim.holds(world)) {
-                activity.end();
-            }
+            activity.recheck(world);
         }
     }
 
@@ -139,10 +137,11 @@ impl Activity {
         self.head_since_ms.store(0, Ordering::Relaxed);
     }
 
-    /// From here on bytes between requests are heads (again).
+    /// From here on bytes between requests are heads (again). The first is due at once: its
+    /// beginning may have come with the end of the TLS handshake and been read already.
     pub fn reads_heads(&self) {
         self.opaque.store(false, Ordering::Relaxed);
-        self.head_since_ms.store(0, Ordering::Relaxed);
+        self.head_since_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
     /// A later claim is the narrower one: a WebSocket inside a tunnel.
@@ -181,6 +180,14 @@ impl Activity {
     pub fn quiet(&self) -> Duration {
         let last = self.last_ms.load(Ordering::Relaxed);
         Duration::from_millis(self.now_ms().saturating_sub(last))
+    }
+
+    /// Ends this if `world` would not have let it open.
+    pub fn recheck(&self, world: &World) {
+        let gone = self.claim.lock().as_ref().is_some_and(|claim| !claim.holds(world));
+        if gone {
+            self.end();
+        }
     }
 
     fn is_stuck(&self, patience: Patience) -> bool {

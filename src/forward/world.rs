@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::caller::{Caller, Identity, Limits, Proof};
 use crate::catalog::{App, Catalog, HostIndex, Mistake};
@@ -162,7 +161,7 @@ impl World {
         proof: Proof,
         selector: Option<&str>,
     ) -> Option<Identity> {
-        if caller.expires_at.is_some_and(|at| at <= SystemTime::now()) {
+        if caller.has_expired() {
             return None;
         }
         let selector = selector.filter(|name| !name.is_empty()).map(Arc::from);

@@ -184,7 +184,7 @@ impl Connection {
         let Some(mut switched) = self.switched.lock().take() else { return };
         self.activity.becomes_opaque();
         if let Some(claim) = switched.claim.take() {
-            self.activity.claimed(claim);
+            self.doors.forwarder.claim(&self.activity, claim);
         }
         let metrics = &self.doors.forwarder.telemetry.metrics;
         let _active = metrics.tunnel(TunnelMode::Intercept);

@@ -44,11 +44,16 @@ impl Listener {
     pub async fn run(self, doors: Arc<Doors>, places: Arc<Semaphore>) {
         loop {
             // A place first: beyond the limit, clients wait in the kernel's queue.
-            let Ok(place) = places.clone().acquire_owned().await else { return };
+            // The drain is looked for in both waits: a place may be held by a tunnel for hours.
+            let accepting = async {
+                let place = places.clone().acquire_owned().await.ok()?;
+                Some((place, self.socket.accept().await))
+            };
             let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
+                accepted = accepting => accepted,
                 () = doors.draining.cancelled() => return,
             };
+            let Some((place, accepted)) = accepted else { return };
             match accepted {
                 Ok((stream, peer)) => {
                     let protocol = self.protocol.clone();
@@ -110,6 +115,9 @@ async fn admit(
                 None => Channel::Anonymous,
             };
             let http2 = session.alpn_protocol() == Some(b"h2");
+            if !http2 {
+                activity.reads_heads();
+            }
             connection::serve(&doors, tls, arrived(channel), http2).await;
         }
     }

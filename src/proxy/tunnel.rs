@@ -45,7 +45,7 @@ pub async fn connect(
     };
     let opened = match wants_interception(world, &identity, &authority) {
         true => Opened::Intercepted { authority, identity },
-        false => match dial(connection, world, &identity, &authority).await {
+        false => match dial(connection, world, &identity, &authority, &via_of(&parts)).await {
             Ok(opened) => opened,
             Err(response) => return response,
         },
@@ -101,12 +101,18 @@ fn wants_interception(world: &World, identity: &Identity, authority: &Authority)
     world.unbound == Untouched::Deny || !listed || bound()
 }
 
+fn via_of(parts: &Parts) -> String {
+    let fields = parts.headers.get_all(http::header::VIA).iter();
+    fields.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(", ")
+}
+
 /// Opens a blind tunnel, or says why not.
 async fn dial(
     connection: &Connection,
     world: &World,
     identity: &Identity,
     authority: &Authority,
+    via: &str,
 ) -> Result<Opened, Response<Body>> {
     let forwarder = &connection.doors.forwarder;
     let mut exchange = Exchange::open(
@@ -128,7 +134,7 @@ async fn dial(
         may_tunnel(world, identity, authority, &mut exchange)?;
         exchange.record_first().await?;
         let asked = std::time::Instant::now();
-        let origin = forwarder.upstream.dial(authority).await?;
+        let origin = forwarder.upstream.dial_onwards(authority, via).await?;
         exchange.answered(StatusCode::OK, asked.elapsed());
         Ok((origin, place))
     };
@@ -175,12 +181,13 @@ where
     let forwarder = &connection.doors.forwarder;
     match opened {
         Opened::Intercepted { authority, identity } => {
-            connection.activity.claimed(Claim { identity: identity.clone(), account: None });
+            let claim = Claim { identity: identity.clone(), account: None };
+            forwarder.claim(&connection.activity, claim);
             let _active = forwarder.telemetry.metrics.tunnel(TunnelMode::Intercept);
             intercept::run(connection, authority, identity, stream).await;
         }
         Opened::Blind { origin, mut exchange, identity, _place } => {
-            connection.activity.claimed(Claim { identity, account: None });
+            forwarder.claim(&connection.activity, Claim { identity, account: None });
             let _active = forwarder.telemetry.metrics.tunnel(TunnelMode::Blind);
             exchange.tunnel_opened();
             let idle = forwarder.settings.idle_timeout;

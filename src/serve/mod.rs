@@ -61,6 +61,11 @@ pub enum Error {
     Bind { key: &'static str, address: SocketAddr, source: io::Error },
     #[error("{} cannot be used as the data directory: {source}", path.display())]
     DataDir { path: PathBuf, source: io::Error },
+    #[error(
+        "the data directory {} is in use by another countersign; give each its own data_dir",
+        path.display()
+    )]
+    InUse { path: PathBuf },
     #[error("{key} {}: {why}", path.display())]
     File { key: &'static str, path: PathBuf, why: String },
     #[error(transparent)]
@@ -101,6 +106,8 @@ pub struct Running {
     fresh: JoinHandle<()>,
     accepting: TaskTracker,
     background: Vec<JoinHandle<()>>,
+    /// Locked for as long as this server may write to its data directory.
+    _lock: Option<std::fs::File>,
 }
 
 /// Binds every listener and serves until [`Running::drain`].
@@ -109,6 +116,8 @@ pub struct Running {
 /// The first thing that keeps it from starting; of the callers and accounts, everything.
 pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     create_data_dir(&config)?;
+    // `run` may work beside a server: all that it writes there has names of its own.
+    let lock = options.own.is_none().then(|| lock_data_dir(&config)).transpose()?;
     let telemetry = Arc::new(Telemetry::open(telemetry_settings(&config, &options))?);
     let (ca, ca_opened) = CertificateAuthority::open_or_create(
         &config.data_dir,
@@ -159,6 +168,7 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         background: Vec::new(),
         audit_file: config.audit.enabled.then(|| audit_file(&config, &options)),
         config,
+        _lock: lock,
     };
     running.accept(sockets, options.own)?;
     running.background.push(tokio::spawn(sweep(running.doors.clone())));
@@ -335,6 +345,17 @@ fn create_data_dir(config: &Config) -> Result<(), Error> {
         .mode(0o700)
         .create(path)
         .map_err(|source| Error::DataDir { path: path.clone(), source })
+}
+
+/// The audit has a lock too, but it may be kept elsewhere or not at all.
+fn lock_data_dir(config: &Config) -> Result<std::fs::File, Error> {
+    use rustix::fs::{FlockOperation, flock};
+    let path = config.data_dir.clone();
+    let file = path.join("serve.lock");
+    let opened = std::fs::File::options().create(true).append(true).open(file);
+    let file = opened.map_err(|source| Error::DataDir { path: path.clone(), source })?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::InUse { path })?;
+    Ok(file)
 }
 
 fn telemetry_settings(config: &Config, options: &Options) -> telemetry::Settings {
@@ -521,6 +542,7 @@ async fn sweep(doors: Arc<Doors>) {
     loop {
         tick.tick().await;
         doors.forwarder.registry.sweep(doors.limits.patience);
+        doors.forwarder.end_expired();
         count_leaves(&doors);
     }
 }

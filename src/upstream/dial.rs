@@ -45,12 +45,13 @@ impl Dialer {
         &self.pseudonym
     }
 
-    /// One deadline for resolution, all attempts and the parent's answer.
-    pub(super) async fn dial(&self, to: &Authority) -> Result<TcpStream, Error> {
+    /// One deadline for resolution, all attempts and the parent's answer. `via` is what the tunnel
+    /// came through before us, for a parent that may be one of those.
+    pub(super) async fn dial(&self, to: &Authority, via: &str) -> Result<TcpStream, Error> {
         let attempt = async {
             match &self.parent {
                 None => self.direct(to).await,
-                Some(parent) => self.through(parent, to).await,
+                Some(parent) => self.through(parent, to, via).await,
             }
         };
         tokio::time::timeout(self.timeout, attempt).await.unwrap_or_else(|_| {
@@ -66,13 +67,20 @@ impl Dialer {
 
     /// What the parent is asked for is what was checked here: the address, or, when the parent
     /// resolves, the name.
-    async fn through(&self, parent: &Parent, to: &Authority) -> Result<TcpStream, Error> {
+    async fn through(
+        &self,
+        parent: &Parent,
+        to: &Authority,
+        via: &str,
+    ) -> Result<TcpStream, Error> {
         let target = self.tunnel_target(parent, to).await?;
         let at = &parent.authority;
         let addresses = self.resolver.resolve_parent(&at.host, at.port).await?;
         let mut tcp = self.connect(at, addresses).await?;
         let failed = |source| Error::Connect { authority: at.clone(), source };
-        let head = connect_head(&target, parent.credentials.as_ref(), &self.pseudonym);
+        let before = if via.is_empty() { String::new() } else { format!("{via}, ") };
+        let via = format!("{before}1.1 {}", self.pseudonym);
+        let head = connect_head(&target, parent.credentials.as_ref(), &via);
         tcp.write_all(head.expose().as_bytes()).await.map_err(failed)?;
         let status = read_connect_answer(&mut tcp).await.map_err(failed)?;
         if status.is_success() {
@@ -157,13 +165,13 @@ async fn connect_one(to: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStre
 }
 
 /// It may hold the credentials, so it is kept in a box that cannot be printed.
-fn connect_head(target: &str, credentials: Option<&Secret>, pseudonym: &str) -> Secret {
+fn connect_head(target: &str, credentials: Option<&Secret>, via: &str) -> Secret {
     let authorization = credentials.map_or_else(String::new, |credentials| {
         let encoded = BASE64_STANDARD.encode(credentials.expose());
         format!("Proxy-Authorization: Basic {encoded}\r\n")
     });
     Secret::from(format!(
-        "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nVia: 1.1 {pseudonym}\r\n{authorization}\r\n"
+        "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nVia: {via}\r\n{authorization}\r\n"
     ))
 }
 

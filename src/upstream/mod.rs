@@ -229,7 +229,13 @@ impl Client {
 
     /// A bare connection, for a blind tunnel.
     pub async fn dial(&self, to: &Authority) -> Result<TcpStream, Error> {
-        let result = self.inner.dialer.dial(to).await;
+        self.dial_onwards(to, "").await
+    }
+
+    /// The same for a tunnel that came through the proxies of `via`: a parent finds itself in it if
+    /// two of them lead to each other.
+    pub async fn dial_onwards(&self, to: &Authority, via: &str) -> Result<TcpStream, Error> {
+        let result = self.inner.dialer.dial(to, via).await;
         result.inspect_err(|error| self.inner.stats.count(error))
     }
 
@@ -345,7 +351,7 @@ impl Inner {
         permit: OwnedSemaphorePermit,
     ) -> Result<Ready, Error> {
         let authority = &origin.authority;
-        let tcp = self.dialer.dial(authority).await?;
+        let tcp = self.dialer.dial(authority, "").await?;
         let (stream, http2) = self.secure(tcp, origin).await?;
         let io = Io::new(stream, self.stats.clone());
         let failed = |source| Error::Reset { authority: authority.clone(), source };

@@ -83,7 +83,7 @@ impl Web {
         {
             activity.becomes_opaque();
             if let Some(claim) = switched.claim.take() {
-                activity.claimed(claim);
+                doors.forwarder.claim(&activity, claim);
             }
             let idle = doors.forwarder.settings.idle_timeout;
             switched.run(TokioIo::new(upgraded), &activity, idle).await;
@@ -147,11 +147,15 @@ where
 {
     let places = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let accepting = async {
+            let place = places.clone().acquire_owned().await.ok()?;
+            Some((place, socket.accept().await))
+        };
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+            accepted = accepting => accepted,
             () = doors.draining.cancelled() => return,
         };
+        let Some((place, accepted)) = accepted else { return };
         match accepted {
             Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
