@@ -6,7 +6,7 @@ SHELL := bash
 .PHONY: help test lint fmt deps clients bench demo
 
 CARGO ?= cargo
-BENCH_SECONDS ?= 0.5
+BENCH_SECONDS ?= 0.3
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10

@@ -97,6 +97,10 @@ impl RequestId {
     pub fn of(seed: u64, count: u64) -> Self {
         Self((seed ^ count).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
+
+    pub fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for RequestId {

@@ -182,6 +182,25 @@ pub async fn load(
     Ok(Load { requests: latencies.len(), elapsed, p50: at(0.5), p99: at(0.99) })
 }
 
+/// `count` requests on each of `connections` connections.
+pub async fn fixed(route: &Route, connections: usize, count: usize) -> io::Result<()> {
+    let mut tasks = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        let mut connection = route.open().await?;
+        let request = route.get("/");
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..count {
+                connection.exchange(&request).await?;
+            }
+            io::Result::Ok(())
+        }));
+    }
+    for task in tasks {
+        task.await.expect("a client does not panic")?;
+    }
+    Ok(())
+}
+
 async fn drive(
     route: Route,
     mut connection: Connection,

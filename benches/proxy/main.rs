@@ -6,10 +6,13 @@
 //! credential, so a subject that does not do the job fails instead of winning.
 //!
 //! `BENCH_SECONDS` (0.5) is the length of one measurement, `BENCH_ROUNDS` (3) how many there are of
-//! each, `BENCH_IDLE` (5000) how many idle connections are held, `BENCH_ONLY` a subject's name.
+//! each, `BENCH_IDLE` (1000) how many idle connections are held, `BENCH_ONLY` a subject's name.
+//! `BENCH_BINARY` another build of countersign, to compare two.
+//! `BENCH_INSTRUCTIONS=1` counts instructions under valgrind instead, which repeats on any machine.
 
 mod bare;
 mod client;
+mod instructions;
 mod micro;
 mod origin;
 mod subject;
@@ -89,8 +92,12 @@ async fn bench() {
     let identity = Identity::create(folder.path());
     let plain_origin = origin::listen(None).await;
     let tls_origin = origin::listen(Some(identity.server())).await;
-    let ground = Ground { folder: folder.path(), identity: &identity, plain_origin, tls_origin };
+    let folder = folder.path();
+    let ground = Ground { folder, identity: &identity, plain_origin, tls_origin, callgrind: None };
     let only: String = setting("BENCH_ONLY", String::new());
+    if setting("BENCH_INSTRUCTIONS", 0) > 0 {
+        return instructions::print(ground, &only).await;
+    }
     let subjects = Subject::all(&ground, &only);
 
     // First, while no allocator has freed memory to hand out again.
@@ -258,7 +265,7 @@ async fn transfer(route: &Route) -> io::Result<(f64, f64)> {
 
 /// What an intercepted connection costs while it waits for its next request.
 async fn idle(subjects: &[Subject]) {
-    let count: usize = setting("BENCH_IDLE", 5000);
+    let count: usize = setting("BENCH_IDLE", 1000);
     println!("\n{count} idle intercepted connections\n  {:<16} {:>15}", "", "KiB/connection");
     for subject in subjects.iter().filter(|subject| subject.usage().is_some()) {
         match hold(subject, count).await {

@@ -1,11 +1,14 @@
 //! What is measured: each subject is one process on a core of its own, or nothing at all.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::Route;
 use crate::origin::CREDENTIAL;
@@ -22,6 +25,8 @@ pub struct Ground<'a> {
     pub identity: &'a Identity,
     pub plain_origin: SocketAddr,
     pub tls_origin: SocketAddr,
+    /// Run the subjects under valgrind, which writes its counts to this file.
+    pub callgrind: Option<PathBuf>,
 }
 
 pub struct Subject {
@@ -38,12 +43,20 @@ pub struct Usage {
     pub resident_kib: u64,
 }
 
+/// Long enough under valgrind.
+const START: Duration = Duration::from_secs(60);
+
 type Start = fn(&Ground<'_>) -> Option<Subject>;
 
 impl Drop for Subject {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
             // It may have died by itself, which the measurement has already said.
+            let _ = kill_process(Pid::from_child(process), Signal::TERM);
+            let deadline = Instant::now() + Duration::from_secs(3);
+            while matches!(process.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(20));
+            }
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -51,7 +64,8 @@ impl Drop for Subject {
 }
 
 impl Subject {
-    /// Starts all whose name starts with `only`, of those that this machine has.
+    /// Starts all whose name starts with `only`, of those that this machine has. With `callgrind`
+    /// only those that end on SIGTERM with their counts written.
     pub fn all(ground: &Ground<'_>, only: &str) -> Vec<Self> {
         let start: [(&str, Start); 5] = [
             ("direct", |ground| Some(direct(ground))),
@@ -62,6 +76,13 @@ impl Subject {
         ];
         let wanted = start.iter().filter(|(name, _)| name.starts_with(only));
         wanted.filter_map(|(_, start)| start(ground)).collect()
+    }
+
+    /// Asks the subject to end and waits until it has.
+    pub fn end(mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let _ = kill_process(Pid::from_child(&process), Signal::TERM);
+        let _ = process.wait();
     }
 
     pub fn usage(&self) -> Option<Usage> {
@@ -102,24 +123,38 @@ fn bare(ground: &Ground<'_>) -> Subject {
         .arg("--bare-proxy")
         .arg(ground.folder)
         .args([address, ground.plain_origin, ground.tls_origin].map(|a| a.to_string()));
-    let roots = ground.identity.client();
-    forward("bare hyper", &command, ground, address, roots, String::new())
+    let process = start(&command, ground, "bare hyper", address);
+    forward("bare hyper", process, address, ground.identity.client(), String::new())
 }
 
 fn countersign(ground: &Ground<'_>) -> Subject {
     let address = free_address();
     let config = countersign_files(ground, address);
-    let binary = env!("CARGO_BIN_EXE_countersign");
-    let mut command = Command::new(binary);
+    let built = || env!("CARGO_BIN_EXE_countersign").to_owned();
+    let binary = std::env::var("BENCH_BINARY").unwrap_or_else(|_| built());
+    let mut command = Command::new(&binary);
     command.args(["serve", "--config"]).arg(&config);
-    let export = Command::new(binary).args(["ca", "export", "--config"]).arg(&config).output();
-    let export = export.expect("the binary starts");
-    assert!(export.status.success(), "ca export: {}", String::from_utf8_lossy(&export.stderr));
-    let roots = ground.identity.client_with(&export.stdout);
+    let process = start(&command, ground, "countersign", address);
+    let roots = ground.identity.client_with(&exported_ca(&binary, &config));
     // Basic with bench:bench-caller-token-0123456789
     let login = "YmVuY2g6YmVuY2gtY2FsbGVyLXRva2VuLTAxMjM0NTY3ODk=";
     let fields = format!("Proxy-Authorization: Basic {login}\r\n");
-    forward("countersign", &command, ground, address, roots, fields)
+    forward("countersign", process, address, roots, fields)
+}
+
+/// The server creates its CA when it starts, which may be after it accepts.
+fn exported_ca(binary: &str, config: &Path) -> Vec<u8> {
+    let deadline = Instant::now() + START;
+    loop {
+        let export = Command::new(binary).args(["ca", "export", "--config"]).arg(config).output();
+        let export = export.expect("the binary starts");
+        if export.status.success() {
+            return export.stdout;
+        }
+        let why = String::from_utf8_lossy(&export.stderr);
+        assert!(Instant::now() < deadline, "ca export: {why}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn countersign_files(ground: &Ground<'_>, address: SocketAddr) -> PathBuf {
@@ -276,7 +311,9 @@ via off
     let file = ground.folder.join("squid.conf");
     std::fs::write(&file, config).ok()?;
     let mut command = Command::new(binary);
-    command.arg("-N").arg("-f").arg(&file);
+    // The name of its shared memory, which one that was killed leaves behind.
+    let service = format!("bench{}", std::process::id());
+    command.arg("-N").args(["-n", &service]).arg("-f").arg(&file);
     let process = start(&command, ground, "squid", address);
     let (plain_port, tls_port) = (ground.plain_origin.port(), ground.tls_origin.port());
     let connect = format!("CONNECT {NAME}:{tls_port} HTTP/1.1\r\nHost: {NAME}:{tls_port}\r\n\r\n");
@@ -290,8 +327,7 @@ via off
 /// A forward proxy: absolute-form for plain HTTP, CONNECT and then TLS for the rest.
 fn forward(
     name: &'static str,
-    command: &Command,
-    ground: &Ground<'_>,
+    process: Child,
     address: SocketAddr,
     roots: Arc<rustls::ClientConfig>,
     fields: String,
@@ -301,7 +337,7 @@ fn forward(
     plain.prefix = format!("http://{PLAIN_NAME}").into();
     let mut tls = reverse(NAME, address, Some(roots), "".into());
     tls.connect = Some(connect.into());
-    Subject { name, process: Some(start(command, ground, name, address)), plain, tls }
+    Subject { name, process: Some(process), plain, tls }
 }
 
 fn reverse(
@@ -317,10 +353,10 @@ fn reverse(
 fn start(command: &Command, ground: &Ground<'_>, name: &str, address: SocketAddr) -> Child {
     let log = ground.folder.join(format!("{name}.log"));
     let file = std::fs::File::create(&log).expect("the folder is writable");
-    let mut pinned = pinned(command);
+    let mut pinned = pinned(command, ground.callgrind.as_deref());
     pinned.stdin(Stdio::null()).stdout(file.try_clone().expect("a file handle")).stderr(file);
     let mut process = pinned.spawn().expect("the subject starts");
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + START;
     while std::net::TcpStream::connect(address).is_err() {
         let ended = process.try_wait().expect("the subject can be asked");
         assert!(
@@ -335,18 +371,22 @@ fn start(command: &Command, ground: &Ground<'_>, name: &str, address: SocketAddr
 
 /// `taskset` becomes the program, so the process that is measured is the one that was started. A
 /// runtime that counts its cores then starts one worker.
-fn pinned(command: &Command) -> Command {
-    if !crate::pins() {
-        let mut same = Command::new(command.get_program());
-        same.args(command.get_args());
-        return same;
+fn pinned(command: &Command, callgrind: Option<&Path>) -> Command {
+    let mut words: Vec<OsString> = Vec::new();
+    if crate::pins() {
+        words.extend(["taskset", "-c", PROXY_CORE].map(Into::into));
     }
-    let mut pinned = Command::new("taskset");
-    pinned.args(["-c", PROXY_CORE]).arg(command.get_program()).args(command.get_args());
+    if let Some(file) = callgrind {
+        let option = format!("--callgrind-out-file={}", file.display());
+        words.extend(["valgrind", "-q", "--tool=callgrind", &option].map(Into::into));
+    }
+    words.push(command.get_program().to_owned());
+    let mut pinned = Command::new(&words[0]);
+    pinned.args(&words[1..]).args(command.get_args());
     pinned
 }
 
-fn find(name: &str) -> Option<PathBuf> {
+pub fn find(name: &str) -> Option<PathBuf> {
     ["/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin"]
         .iter()
         .map(|folder| Path::new(folder).join(name))

@@ -29,8 +29,12 @@ pub struct Registry {
 /// One connection or tunnel.
 pub struct Activity {
     epoch: Instant,
+    /// Bytes have moved since somebody looked. Reads and writes only set this, because they are
+    /// many; who looks (the sweep, once a second) reads the clock for them.
+    moved: AtomicBool,
     last_ms: AtomicU64,
-    /// When the first byte of a head came; 0 while none is being read.
+    /// When the first byte of a head came; 0 while none is being read, [`JUST_NOW`] until somebody
+    /// has looked.
     head_since_ms: AtomicU64,
     in_flight: AtomicU32,
     /// Past HTTP/1.1 heads: a tunnel, TLS or HTTP/2, where bytes between requests are no head.
@@ -121,6 +125,7 @@ impl Activity {
     fn new() -> Self {
         Self {
             epoch: Instant::now(),
+            moved: AtomicBool::new(false),
             last_ms: AtomicU64::new(0),
             head_since_ms: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
@@ -162,24 +167,35 @@ impl Activity {
     }
 
     fn touch(&self) {
-        self.last_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.moved.store(true, Ordering::Relaxed);
     }
 
     fn has_read(&self) {
-        let now = self.now_ms();
-        self.last_ms.store(now, Ordering::Relaxed);
+        self.touch();
         let reading_a_head = !self.opaque.load(Ordering::Relaxed)
             && self.in_flight.load(Ordering::Relaxed) == 0
             && self.head_since_ms.load(Ordering::Relaxed) == 0;
         if reading_a_head {
-            self.head_since_ms.store(now, Ordering::Relaxed);
+            self.head_since_ms.store(JUST_NOW, Ordering::Relaxed);
         }
     }
 
-    /// How long nothing has moved.
+    /// Puts the present time to what happened since the last look, and returns it.
+    fn look(&self) -> u64 {
+        let now = self.now_ms();
+        if self.moved.swap(false, Ordering::Relaxed) {
+            self.last_ms.store(now, Ordering::Relaxed);
+        }
+        // Only if it is still that head: a request may have begun meanwhile.
+        let head = &self.head_since_ms;
+        let _ = head.compare_exchange(JUST_NOW, now, Ordering::Relaxed, Ordering::Relaxed);
+        now
+    }
+
+    /// How long nothing has moved, as far as the looks so far can tell.
     pub fn quiet(&self) -> Duration {
-        let last = self.last_ms.load(Ordering::Relaxed);
-        Duration::from_millis(self.now_ms().saturating_sub(last))
+        let now = self.look();
+        Duration::from_millis(now.saturating_sub(self.last_ms.load(Ordering::Relaxed)))
     }
 
     /// Ends this if `world` would not have let it open.
@@ -191,7 +207,7 @@ impl Activity {
     }
 
     fn is_stuck(&self, patience: Patience) -> bool {
-        let now = self.now_ms();
+        let now = self.look();
         let since = |ms: u64| Duration::from_millis(now.saturating_sub(ms));
         let head = self.head_since_ms.load(Ordering::Relaxed);
         let slow_head = head != 0 && since(head) > patience.head;
@@ -210,6 +226,8 @@ impl Activity {
         }
     }
 }
+
+const JUST_NOW: u64 = u64::MAX;
 
 /// One request in flight on a connection.
 pub struct InFlight(Arc<Activity>);

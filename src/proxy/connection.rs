@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Doors;
+use super::aside::Aside;
 use super::intercept::{Inside, Prefixed};
 use super::tunnel::Opened;
 use super::{door, intercept, tunnel};
@@ -130,16 +132,19 @@ impl Connection {
             .half_close(matches!(self.stage, Stage::Outside));
         let served = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
         tokio::pin!(served);
+        let (drain, killed) = (pin!(self.doors.draining.cancelled()), pin!(self.activity.killed()));
+        let (mut drain, mut killed) = (Aside::new(drain), Aside::new(killed));
         let mut draining = false;
         loop {
             tokio::select! {
+                biased;
                 // Errors are the peer's: it broke off, or sent what is not HTTP and got a 400.
                 _ = served.as_mut() => break,
-                () = self.doors.draining.cancelled(), if !draining => {
+                () = &mut drain, if !draining => {
                     draining = true;
                     served.as_mut().graceful_shutdown();
                 }
-                () = self.activity.killed() => return None,
+                () = &mut killed => return None,
             }
         }
         let on_upgrade = self.on_upgrade.lock().take()?;

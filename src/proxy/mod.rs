@@ -2,6 +2,7 @@
 //! the magic host. Each turns what a client sent into one target and one identity, and hands the
 //! request to `forward`.
 
+mod aside;
 pub mod ca;
 mod connection;
 mod door;

@@ -149,7 +149,7 @@ impl AuditEvent<'_> {
                 out.name("reason", reason.as_str());
                 out.optional("claimed", *claimed);
                 if let Some(client) = client {
-                    out.display("client", client);
+                    out.address("client", *client);
                 }
                 out.number("count", *count);
             }
@@ -214,7 +214,7 @@ impl Tunnel<'_> {
     fn write_fields(&self, out: &mut Fields<'_>) {
         out.id("req_id", self.id);
         if let Some(client) = self.client {
-            out.display("client", client);
+            out.address("client", client);
         }
         out.optional_name("caller", self.caller.map(CallerId::as_str));
         out.text("host", self.host);
@@ -535,8 +535,12 @@ impl Journal {
     fn append(&mut self, bodies: &[&[u8]], sync: bool) -> io::Result<()> {
         let before = self.chain.clone();
         self.out.clear();
-        for body in bodies.iter().flat_map(|lines| lines.split_inclusive(|byte| *byte == b'\n')) {
-            self.chain.seal(body.strip_suffix(b"\n").unwrap_or(body), &mut self.out);
+        for lines in bodies {
+            let mut start = 0;
+            for end in memchr::memchr_iter(b'\n', lines) {
+                self.chain.seal(&lines[start..end], &mut self.out);
+                start = end + 1;
+            }
         }
         let written = self.write_out(sync);
         if written.is_err() {

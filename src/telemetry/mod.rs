@@ -260,7 +260,7 @@ impl RequestRecord<'_> {
         fields.id("req_id", self.id);
         fields.name("door", self.door.as_str());
         if let Some(client) = self.client {
-            fields.display("client", client);
+            fields.address("client", client);
         }
         fields.optional_name("caller", self.caller.map(CallerId::as_str));
         fields.name("method", self.method.as_str());

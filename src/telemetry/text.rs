@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use super::Style;
@@ -26,13 +27,9 @@ impl<'a> Fields<'a> {
     }
 
     /// `value` has nothing to escape: one of our own constants, or a name that was checked.
-    #[inline]
+    #[inline(always)]
     pub(super) fn name(&mut self, key: &str, value: &str) {
-        self.key(key);
-        match self.style {
-            Style::Json => put(self.out, &[b"\"", value.as_bytes(), b"\""]),
-            Style::Text => self.out.extend_from_slice(value.as_bytes()),
-        }
+        self.quoted(key, value.as_bytes());
     }
 
     #[inline]
@@ -46,8 +43,35 @@ impl<'a> Fields<'a> {
         self.bounded(key, &value[..end], MAX_PATH);
     }
 
+    /// As it prints itself, without the cost of `core::fmt`.
     pub(super) fn id(&mut self, key: &str, value: RequestId) {
-        self.display(key, value);
+        let digits: [u8; 16] = std::array::from_fn(|at| {
+            let nibble = value.bits() >> (60 - 4 * at) & 15;
+            b"0123456789abcdef"[nibble as usize]
+        });
+        self.quoted(key, &digits);
+    }
+
+    /// As it prints itself; the common kind without the cost of `core::fmt`.
+    pub(super) fn address(&mut self, key: &str, value: IpAddr) {
+        let IpAddr::V4(v4) = value else { return self.display(key, value) };
+        let mut text = Vec::with_capacity(15);
+        for (at, octet) in v4.octets().into_iter().enumerate() {
+            if at > 0 {
+                text.push(b'.');
+            }
+            decimal(&mut text, u64::from(octet));
+        }
+        self.quoted(key, &text);
+    }
+
+    #[inline(always)]
+    fn quoted(&mut self, key: &str, value: &[u8]) {
+        self.key(key);
+        match self.style {
+            Style::Json => put(self.out, &[b"\"", value, b"\""]),
+            Style::Text => self.out.extend_from_slice(value),
+        }
     }
 
     #[inline]
@@ -126,7 +150,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn key(&mut self, key: &str) {
         match self.style {
             Style::Json => put(self.out, &[b",\"", key.as_bytes(), b"\":"]),
@@ -305,6 +329,17 @@ mod tests {
             let mut out = Vec::new();
             Fields::new(&mut out, Style::Text).text("k", value);
             assert_eq!(out, shown.as_bytes());
+        }
+    }
+
+    #[test]
+    fn ids_and_addresses_are_written_as_they_print_themselves() {
+        for (seed, address) in [(0, "0.0.0.0"), (7, "192.0.2.10"), (u64::MAX, "2001:db8::1")] {
+            let (id, address) = (RequestId::of(seed, 3), address.parse().expect("an address"));
+            let mut out = Vec::new();
+            Fields::new(&mut out, Style::Text).id("i", id);
+            Fields::new(&mut out, Style::Text).address("a", address);
+            assert_eq!(String::from_utf8(out).expect("UTF-8"), format!(" i={id} a={address}"));
         }
     }
 

@@ -11,7 +11,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -37,6 +38,8 @@ pub(super) struct Connection {
     driver: Driver,
     /// The driver has finished and must not be polled again.
     closed: bool,
+    /// The last answer is of the kind after which a connection stays open.
+    persists: bool,
     pub(super) deadline: Deadline,
 }
 
@@ -78,7 +81,7 @@ impl Connection {
             .handshake(TokioIo::new(io))
             .await?;
         let driver = Driver::Plain(connection);
-        Ok(Self { sender, driver, closed: false, deadline: Deadline::default() })
+        Ok(Self { sender, driver, closed: false, persists: false, deadline: Deadline::default() })
     }
 
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
@@ -89,6 +92,13 @@ impl Connection {
 
     fn upgradable(self) -> Self {
         Self { driver: self.driver.upgradable(), ..self }
+    }
+
+    /// Whether it is worth keeping. Polled only where the answer leaves that open, so that a
+    /// connection that is to be closed is closed now: the poll that counts comes when it is taken
+    /// out again.
+    pub(super) fn stays_open(&mut self) -> bool {
+        !self.closed && (self.persists || self.is_usable())
     }
 
     /// Whether the next request may use it: the last exchange is over on both sides, the origin
@@ -127,6 +137,9 @@ pub(super) async fn exchange(
     let mut response = head(&mut lease, request, progress.as_deref(), limits).await?;
     message::check_answer(&mut response, &asked).map_err(Failure::Protocol)?;
     let (parts, incoming) = response.into_parts();
+    // RFC 9112 §9.3.
+    lease.connection().persists =
+        parts.version == Version::HTTP_11 && !parts.headers.contains_key(CONNECTION);
     let idle = limits.idle_timeout;
     let source = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let (connection, _) = lease.into_connection();

@@ -254,7 +254,7 @@ impl Origin {
     }
 
     fn keep(&self, mut connection: Box<Connection>) {
-        if !connection.is_usable() {
+        if !connection.stays_open() {
             return;
         }
         let since = Instant::now();

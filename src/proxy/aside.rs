@@ -1,0 +1,90 @@
+//! A signal that waits beside something busy.
+//!
+//! Waiting for a `Notify` or a cancellation takes its lock at every poll, and a connection is polled
+//! several times per request, by every worker. Here the signal is polled only when it has rung, and
+//! a poll for nothing costs an atomic or two of this connection's own.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_util::task::AtomicWaker;
+
+/// Resolves as `signal` does.
+pub(super) struct Aside<F> {
+    signal: F,
+    bell: Arc<Bell>,
+    waker: Waker,
+}
+
+/// What the signal wakes.
+struct Bell {
+    rung: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.task.wake();
+    }
+}
+
+impl<F: Future + Unpin> Aside<F> {
+    pub(super) fn new(signal: F) -> Self {
+        // Rung already: the first poll tells the signal whom to wake.
+        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: AtomicWaker::new() });
+        Self { signal, waker: Waker::from(bell.clone()), bell }
+    }
+}
+
+impl<F: Future + Unpin> Future for Aside<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        // Registered before the look, so that a ring in between is not missed.
+        self.bell.task.register(cx.waker());
+        if !self.bell.rung.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        let this = &mut *self;
+        Pin::new(&mut this.signal).poll(&mut Context::from_waker(&this.waker))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_is_heard_from_another_task() {
+        let notify = Arc::new(Notify::new());
+        let mut aside = Aside::new(Box::pin({
+            let notify = notify.clone();
+            async move { notify.notified().await }
+        }));
+        assert!(futures_util::poll!(&mut aside).is_pending());
+        assert!(futures_util::poll!(&mut aside).is_pending());
+        let heard = tokio::spawn(aside);
+        tokio::task::yield_now().await;
+        notify.notify_one();
+        heard.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn a_signal_that_came_before_the_first_poll_is_heard() {
+        let notify = Notify::new();
+        notify.notify_one();
+        Aside::new(pin!(notify.notified())).await;
+    }
+}
