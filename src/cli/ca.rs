@@ -461,7 +461,10 @@ fn take(steps: &[Step], hands: Hands) -> anyhow::Result<()> {
 fn refused(path: &Path, error: &io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            anyhow!("{} may only be changed by root (try sudo)", path.display())
+            anyhow!(
+                "{} may only be changed by root: sudo --preserve-env=COUNTERSIGN_DATA_DIR countersign ca install, with COUNTERSIGN_DATA_DIR set to this data directory",
+                path.display()
+            )
         }
         _ => anyhow!("{}: {error}", path.display()),
     }

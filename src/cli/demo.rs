@@ -19,6 +19,7 @@ use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::signal::unix::SignalKind;
 use tokio_rustls::TlsAcceptor;
 
 use super::probe::{self, Via};
@@ -65,7 +66,11 @@ pub async fn run(args: &Args) -> anyhow::Result<u8> {
     show(&running, &api_key, &token).await?;
     if !args.once {
         how_to_go_on(&running, dir.path(), &token);
-        tokio::signal::ctrl_c().await?;
+        let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+        tokio::select! {
+            ended = tokio::signal::ctrl_c() => ended?,
+            _ = terminate.recv() => {}
+        }
     }
     running.drain().await;
     Ok(0)

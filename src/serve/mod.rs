@@ -5,7 +5,7 @@ mod reload;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,7 +115,10 @@ pub struct Running {
 /// # Errors
 /// The first thing that keeps it from starting; of the callers and accounts, everything.
 pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
-    create_data_dir(&config)?;
+    create_private_dir(&config.data_dir)?;
+    if options.own.is_some() {
+        create_private_dir(&config.data_dir.join(RUNS))?;
+    }
     // `run` may work beside a server: all that it writes there has names of its own.
     let lock = options.own.is_none().then(|| lock_data_dir(&config)).transpose()?;
     let telemetry = Arc::new(Telemetry::open(telemetry_settings(&config, &options))?);
@@ -337,15 +340,17 @@ fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, Error> 
     bound().map_err(|source| Error::Bind { key, address, source })
 }
 
-fn create_data_dir(config: &Config) -> Result<(), Error> {
+fn create_private_dir(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt as _;
-    let path = &config.data_dir;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|source| Error::DataDir { path: path.clone(), source })
+        .map_err(|source| Error::DataDir { path: path.to_owned(), source })
 }
+
+/// Where the audits of `run` are kept, in the data directory.
+const RUNS: &str = "runs";
 
 /// The audit has a lock too, but it may be kept elsewhere or not at all.
 fn lock_data_dir(config: &Config) -> Result<std::fs::File, Error> {
@@ -385,7 +390,7 @@ fn telemetry_settings(config: &Config, options: &Options) -> telemetry::Settings
 /// each of its runs has a chain of its own.
 fn audit_file(config: &Config, options: &Options) -> PathBuf {
     match &options.own {
-        Some(_) => config.data_dir.join(format!("audit-run-{}.jsonl", std::process::id())),
+        Some(_) => config.data_dir.join(RUNS).join(format!("{}.jsonl", std::process::id())),
         None => config.audit.file.clone().unwrap_or_else(|| config.data_dir.join("audit.jsonl")),
     }
 }
@@ -396,7 +401,7 @@ fn audit_file(config: &Config, options: &Options) -> PathBuf {
 /// # Errors
 /// When the data directory cannot be used, or what is there is no CA.
 pub fn open_ca(config: &Config) -> Result<(CertificateAuthority, Opened), Error> {
-    create_data_dir(config)?;
+    create_private_dir(&config.data_dir)?;
     Ok(CertificateAuthority::open_or_create(
         &config.data_dir,
         &ca_settings(config),

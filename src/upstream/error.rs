@@ -30,7 +30,7 @@ pub enum Error {
     )]
     Parent { parent: Authority, authority: Authority, status: StatusCode },
     #[error(
-        "the certificate or the TLS handshake of {authority} is not acceptable; \
+        "the certificate or the TLS handshake of {authority} is not acceptable ({source}); \
          if it is signed by a private CA, add that CA to [upstream] roots"
     )]
     Tls { authority: Authority, source: io::Error },
