@@ -229,8 +229,6 @@ fn upstream_status(error: &upstream::Error) -> StatusCode {
         ErrorKind::RequestBody => StatusCode::BAD_REQUEST,
         ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
-        // The client stopped sending or broke off.
-        ErrorKind::RequestBody => StatusCode::REQUEST_TIMEOUT,
         _ => StatusCode::BAD_GATEWAY,
     }
 }
