@@ -363,7 +363,7 @@ secret = true
 }
 
 /// A secret as a log might show it: as it is, percent-encoded, and inside base64 at any offset.
-fn forms(secret: &str) -> Vec<String> {
+pub fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned(), percent_encoded(secret, true)];
     forms.push(percent_encoded(secret, false));
     for shift in 0..3 {
@@ -394,7 +394,7 @@ fn percent_encoded(text: &str, upper: bool) -> String {
 
 /// A port below the range that the kernel hands out for outgoing connections, so that nothing takes
 /// it between here and the server's bind.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let random = RandomState::new();
     (0_u16..)
         .map(|attempt| 10_000 + (random.hash_one(attempt) % 20_000) as u16)
@@ -402,7 +402,7 @@ fn free_port() -> u16 {
         .expect("a free port below 30,000")
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
     paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
