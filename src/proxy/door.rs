@@ -67,8 +67,9 @@ fn enter(connection: &Connection, world: &World, parts: &Parts) -> Result<Entere
         Some("https") => true,
         _ => return Err(Refusal::NotForwarded("only http and https are forwarded")),
     };
-    check_host_field(parts)?;
-    let authority = Authority::parse(authority.as_str(), if secure { 443 } else { 80 });
+    let default_port = if secure { 443 } else { 80 };
+    let authority = Authority::parse(authority.as_str(), default_port);
+    check_host_field(parts, default_port, authority.as_ref().ok())?;
     let identity = identify(connection, world, &parts.headers)?;
     let Authority { host, port } = authority?;
     if host.as_str() == magic::HOST {
@@ -77,12 +78,20 @@ fn enter(connection: &Connection, world: &World, parts: &Parts) -> Result<Entere
     Ok(Entered::Request { identity, target: Target { host, port, secure } })
 }
 
-/// RFC 9112 §3.2: HTTP/1.1 has exactly one valid `Host`, even where absolute-form overrides it.
-fn check_host_field(parts: &Parts) -> Result<(), Refusal> {
+/// RFC 9112 §3.2: HTTP/1.1 has exactly one valid `Host`, even where absolute-form overrides it. In
+/// HTTP/2 one that differs from `:authority` makes the request malformed (RFC 9113 §8.3.1).
+fn check_host_field(
+    parts: &Parts,
+    default_port: u16,
+    authority: Option<&Authority>,
+) -> Result<(), Refusal> {
     match parts.headers.get(HOST) {
         Some(value) => {
             let text = value.to_str().map_err(|_| Refusal::Malformed("Host is not text"))?;
-            Authority::parse(text, 80)?;
+            let named = Authority::parse(text, default_port)?;
+            if parts.version == Version::HTTP_2 && authority != Some(&named) {
+                return Err(Refusal::Malformed("Host and :authority differ"));
+            }
             Ok(())
         }
         None if parts.version == Version::HTTP_11 => Err(Refusal::Malformed("no Host")),

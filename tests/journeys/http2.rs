@@ -275,6 +275,7 @@ async fn malformed_heads_are_reset() {
         ("no :method", without(b":method")),
         ("no :scheme", without(b":scheme")),
         ("no :authority", without(b":authority")),
+        ("host differs", with(b"host", b"other.test")),
         (
             "two content-lengths",
             fields(b"/bad", auth, &[(b"content-length", b"0"), (b"content-length", b"5")]),
