@@ -208,11 +208,8 @@ async fn its_own_ports_are_never_dialled() {
 async fn chained(ca: &Ca, origin: &Origin) -> (Site, Site) {
     let mut first = Setup::acme(ca, origin.address).lay();
     let mut second = Setup::acme(ca, origin.address).lay();
-    for (site, parent) in [(&mut first, second.ports.proxy)] {
-        point(site, parent);
-    }
-    let parent = first.ports.proxy;
-    point(&mut second, parent);
+    point(&mut first, second.ports.proxy);
+    point(&mut second, first.ports.proxy);
     first.serve().await;
     second.serve().await;
     (first, second)
