@@ -12,7 +12,7 @@ use super::supervisor::{self, State};
 use super::{load_or_explain, token};
 use crate::proxy::ca::Opened;
 use crate::secret::TokenDigest;
-use crate::serve::{self, Options, Running, Source};
+use crate::serve::{self, Options, Running, Source, Watch};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -26,7 +26,10 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args, source: Source) -> anyhow::Result<u8> {
+    // Before the first read, so that no change is missed.
+    let mut watch = Watch::start(&source);
     let loaded = load_or_explain(&source)?;
+    watch.apps_of(&loaded.config);
     let mut running = serve::bind(loaded.config, Options::default()).await?;
     running.telemetry.install().context("logging could not be set up")?;
     for warning in loaded.warnings.iter().chain(&running.warnings) {
@@ -37,7 +40,7 @@ pub async fn run(args: &Args, source: Source) -> anyhow::Result<u8> {
     }
     greet(&running, &source)?;
     supervisor::tell(State::Ready);
-    until_told(&mut running, &source).await?;
+    until_told(&mut running, &source, &mut watch).await?;
     supervisor::tell(State::Stopping);
     stop(running).await
 }
@@ -50,12 +53,16 @@ fn export_bundle(running: &Running, dir: &std::path::Path) -> anyhow::Result<()>
 }
 
 /// Serves until SIGTERM or SIGINT; SIGHUP reloads.
-async fn until_told(running: &mut Running, source: &Source) -> anyhow::Result<()> {
+async fn until_told(
+    running: &mut Running,
+    source: &Source,
+    watch: &mut Watch,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let reload = Arc::new(Notify::new());
-    let follow = running.follow(source, &reload);
+    let follow = running.follow(source, watch, &reload);
     tokio::pin!(follow);
     loop {
         tokio::select! {

@@ -110,7 +110,7 @@ pub(super) fn upstream(table: &Table<'_>, base: &Path) -> Upstream {
         first_byte_timeout: seconds("first_byte_timeout", MINUTE),
         idle_timeout: seconds("idle_timeout", 5 * MINUTE),
         keep_alive: seconds("keep_alive", MINUTE),
-        max_idle_per_host: count(table, "max_idle_per_host", 64),
+        max_idle_per_host: count(table, "max_idle_per_host", 256),
         max_connections_per_host: count(table, "max_connections_per_host", 1024),
     };
     table.done();

@@ -225,10 +225,18 @@ fn upstream_status(error: &upstream::Error) -> StatusCode {
     use upstream::ErrorKind;
     match error.kind() {
         ErrorKind::Refused => StatusCode::FORBIDDEN,
-        // A chunk that does not parse, a body that ends early: the client's doing.
-        ErrorKind::RequestBody => StatusCode::BAD_REQUEST,
         ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::RequestBody => body_status(error),
         _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+/// A chunk that does not parse and a body that ends early are malformed; one that stops coming is
+/// late.
+fn body_status(error: &upstream::Error) -> StatusCode {
+    match error {
+        upstream::Error::Timeout { .. } => StatusCode::REQUEST_TIMEOUT,
+        _ => StatusCode::BAD_REQUEST,
     }
 }

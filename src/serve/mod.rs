@@ -13,13 +13,14 @@ use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use crate::telemetry::Sink;
 pub use load::{LoadError, Loaded, Source, load};
+pub use reload::Watch;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, LogFormat};
@@ -250,9 +251,9 @@ impl Running {
         self.telemetry.event(&AuditEvent::ConfigRefused { mistakes, first });
     }
 
-    /// Reloads whenever a file of `source` changes or `signal` fires, until dropped.
-    pub async fn follow(&mut self, source: &Source, reload_now: &tokio::sync::Notify) {
-        reload::follow(self, source, reload_now).await;
+    /// Reloads whenever `watch` tells of a change or `now` fires, until dropped.
+    pub async fn follow(&mut self, source: &Source, watch: &mut Watch, now: &Notify) {
+        reload::follow(self, source, watch, now).await;
     }
 
     /// Stops accepting, lets what is in flight end within the configured time, then cuts the rest.

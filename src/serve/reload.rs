@@ -1,27 +1,85 @@
 //! Reloading when a file changes, without dropping a request.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher as _};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{Running, Source, load};
-use crate::config::Config;
+use crate::config::{Config, Proxy, Untouched};
 
 /// Editors write a file in several steps, and Kubernetes swaps a link: wait until it is quiet.
 const SETTLE: Duration = Duration::from_millis(250);
 
+/// Tells of changes to the files of a configuration. Made before they are first read, so that a
+/// change is never missed between reading and watching.
+pub struct Watch {
+    changed: Arc<Notify>,
+    interesting: Arc<Mutex<Interesting>>,
+    /// `None` where the system cannot watch; SIGHUP still reloads.
+    watcher: Option<RecommendedWatcher>,
+}
+
+impl Watch {
+    pub fn start(source: &Source) -> Self {
+        let changed = Arc::new(Notify::new());
+        let file = source.file.clone();
+        let interesting = Arc::new(Mutex::new(Interesting { file, apps_dir: None }));
+        let watcher = watcher(&changed, &interesting);
+        let mut watch = Self { changed, interesting, watcher };
+        if let Some(dir) = source.file.as_deref().and_then(directory_of) {
+            watch.directory(&dir);
+        }
+        watch
+    }
+
+    /// Also watches the apps of `config`.
+    pub fn apps_of(&mut self, config: &Config) {
+        let before =
+            std::mem::replace(&mut self.interesting.lock().apps_dir, config.apps_dir.clone());
+        if let Some(dir) = config.apps_dir.as_deref().filter(|dir| before.as_deref() != Some(dir)) {
+            self.directory(dir);
+        }
+    }
+
+    /// Directories, not files: a file that is replaced would no longer be watched.
+    fn directory(&mut self, dir: &Path) {
+        let Some(watcher) = &mut self.watcher else { return };
+        if let Err(error) = watcher.watch(dir, RecursiveMode::NonRecursive) {
+            tracing::warn!(%error, dir = %dir.display(), "not watched; send SIGHUP to reload");
+        }
+    }
+}
+
+fn watcher(
+    changed: &Arc<Notify>,
+    interesting: &Arc<Mutex<Interesting>>,
+) -> Option<RecommendedWatcher> {
+    let (changed, interesting) = (changed.clone(), interesting.clone());
+    let tell = move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        let interesting = interesting.lock();
+        if !event.kind.is_access() && event.paths.iter().any(|path| interesting.concerns(path)) {
+            changed.notify_one();
+        }
+    };
+    let failed = |error| tracing::warn!(%error, "files are not watched; send SIGHUP to reload");
+    notify::recommended_watcher(tell).map_err(failed).ok()
+}
+
 /// Reloads on every change and every `now`, for as long as it is polled.
-pub async fn follow(running: &mut Running, source: &Source, now: &Notify) {
-    let changed = std::sync::Arc::new(Notify::new());
-    let _watcher = watch(running, source, changed.clone());
+pub async fn follow(running: &mut Running, source: &Source, watch: &mut Watch, now: &Notify) {
+    watch.apps_of(running.config());
     loop {
         tokio::select! {
-            () = changed.notified() => settle(&changed).await,
+            () = watch.changed.notified() => settle(&watch.changed).await,
             () = now.notified() => {}
         }
         once(running, source).await;
+        watch.apps_of(running.config());
     }
 }
 
@@ -54,32 +112,6 @@ async fn once(running: &mut Running, source: &Source) {
     }
 }
 
-/// Directories, not files: a file that is replaced would no longer be watched.
-fn watch(
-    running: &Running,
-    source: &Source,
-    changed: std::sync::Arc<Notify>,
-) -> Option<notify::RecommendedWatcher> {
-    let interesting = interesting_files(source, running.config());
-    let matches = move |event: &notify::Event| {
-        !event.kind.is_access() && event.paths.iter().any(|path| interesting.concerns(path))
-    };
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| matches(&event)) {
-            changed.notify_one();
-        }
-    });
-    let failed = |error| tracing::warn!(%error, "files are not watched; send SIGHUP to reload");
-    let mut watcher = watcher.map_err(failed).ok()?;
-    let config_dir = source.file.as_deref().and_then(directory_of);
-    for dir in config_dir.iter().chain(&running.config().apps_dir) {
-        if let Err(error) = watcher.watch(dir, RecursiveMode::NonRecursive) {
-            tracing::warn!(%error, dir = %dir.display(), "not watched; send SIGHUP to reload");
-        }
-    }
-    Some(watcher)
-}
-
 struct Interesting {
     file: Option<PathBuf>,
     apps_dir: Option<PathBuf>,
@@ -100,10 +132,6 @@ fn ends_in(path: &Path, dir: &Path) -> bool {
     path.parent().and_then(Path::file_name) == dir.file_name()
 }
 
-fn interesting_files(source: &Source, config: &Config) -> Interesting {
-    Interesting { file: source.file.clone(), apps_dir: config.apps_dir.clone() }
-}
-
 fn directory_of(file: &Path) -> Option<PathBuf> {
     let parent = file.parent()?;
     Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
@@ -111,16 +139,28 @@ fn directory_of(file: &Path) -> Option<PathBuf> {
 
 /// What a new configuration asks for that only a new process can give.
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    let parts: [(&str, bool); 6] = [
+    let upstream = |c: &Config| {
+        let u = &c.upstream;
+        let times = [u.connect_timeout, u.tls_timeout, u.first_byte_timeout, u.idle_timeout];
+        let counts = (u.keep_alive, u.max_idle_per_host, u.max_connections_per_host, u.http2);
+        let parent = u.proxy.as_ref().map(|proxy| (proxy.authority.clone(), proxy.resolve_locally));
+        let reach = (u.resolve.clone(), u.roots.clone(), u.allow.clone(), u.bind, parent);
+        format!("{times:?} {counts:?} {reach:?}")
+    };
+    // Whose hosts are left alone is part of every snapshot.
+    let proxy = |c: &Config| {
+        let (unmatched, unbound) = (Untouched::Deny, Untouched::Deny);
+        format!("{:?}", Proxy { unmatched, unbound, ..c.proxy.clone() })
+    };
+    let parts: [(&str, bool); 8] = [
         ("data_dir", old.data_dir != new.data_dir),
-        (
-            "proxy listeners",
-            old.proxy.listen != new.proxy.listen || old.proxy.tls_listen != new.proxy.tls_listen,
-        ),
-        ("web.listen", old.web.listen != new.web.listen),
-        ("admin.listen", old.admin.listen != new.admin.listen),
-        ("upstream.resolve", old.upstream.resolve != new.upstream.resolve),
-        ("upstream.allow", old.upstream.allow != new.upstream.allow),
+        ("[proxy]", proxy(old) != proxy(new)),
+        ("[web]", format!("{:?}", old.web) != format!("{:?}", new.web)),
+        ("[admin]", format!("{:?}", old.admin) != format!("{:?}", new.admin)),
+        ("[ca]", format!("{:?}", old.ca) != format!("{:?}", new.ca)),
+        ("[upstream]", upstream(old) != upstream(new)),
+        ("[log]", format!("{:?}", old.log) != format!("{:?}", new.log)),
+        ("[audit]", format!("{:?}", old.audit) != format!("{:?}", new.audit)),
     ];
     let changed = parts.iter().filter(|(_, changed)| *changed);
     changed.map(|(key, _)| format!("{key} has changed: restart to put it into use")).collect()

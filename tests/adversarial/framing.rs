@@ -80,7 +80,7 @@ const HEADS: &[Row] = &[
     ("B10", b"GET {t}/{id} HTTP/1.1\rHost: {host}\r\r", Refuse),
     // B11: control bytes.
     ("B11", b"GET {t}/{id} HTTP/1.1\r\n{h}X-A: 1\r2\r\n\r\n", Refuse),
-    ("B11", b"GET {t}/{id} HTTP/1.1\r\n{h}X-A: 1\02\r\n\r\n", Refuse),
+    ("B11", b"GET {t}/{id} HTTP/1.1\r\n{h}X-A: 1\x002\r\n\r\n", Refuse),
     ("B11", b"GET {t}/{id} HTTP/1.1\r\n{h}X\0A: 1\r\n\r\n", Refuse),
     // B12: names.
     ("B12", b"POST {t}/{id} HTTP/1.1\r\n{h}Content-Length : 5\r\n\r\nhello", Refuse),

@@ -174,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<'_, S> {
     }
 
     async fn more(&mut self) -> Option<()> {
-        let mut piece = [0; 16 * 1024];
+        let mut piece = vec![0; 16 * 1024];
         let count = self.stream.read(&mut piece).await.ok().filter(|count| *count > 0)?;
         self.read.extend_from_slice(&piece[..count]);
         self.note(|entry| entry.raw.extend_from_slice(&piece[..count]));
