@@ -2,6 +2,7 @@
 //!
 //! Settled otherwise:
 // A1: "no DNS, no dial" shows as no connection at the origin.
+// A10: 200 guesses, not 10,000, and memory is not watched.
 // A11: not measured. A token is looked up by its SHA-256 in a map, and no two tokens are compared
 // byte by byte; how far a wrong token agrees with a right one says nothing about its digest.
 // A12: revocation lists are not read; a certificate's caller is taken out of the config.

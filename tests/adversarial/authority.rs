@@ -4,8 +4,9 @@
 //! Settled elsewhere:
 // C17: A-labels that decode to ASCII, mixed scripts and the Kelvin sign are in `host`'s own tables;
 // here only that a U-label is refused at the door.
-// C20: the pool's key is tested in `upstream`; here that two hosts which share an address and a
-// certificate do not share a connection.
+// C20: over HTTP/1.1. Nothing here offers HTTP/2 upstream, where a client could coalesce hosts.
+// C8, C12, C14: where the list leaves a choice (`#`, `?`, CONNECT A:80, plain HTTP in a tunnel) both
+// outcomes pass, but never another host and never clear text.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -250,9 +250,10 @@ async fn a_credential_in_a_text_body_is_masked() {
 async fn error_pages_repeat_nothing() {
     let siege = Siege::start().await;
     let mine = "Authorization: Bearer mine-4711\r\nCookie: mine-4712\r\nX-Own: mine-4713\r\n";
-    // Nobody listens; no such name; a host whose certificate is for another name; a bad path.
+    // Nobody listens; another host's certificate; no such name; another tenant; a port not listed.
     for (host, target) in [
         ("down.acme.test", "http://down.acme.test/mine-4714"),
+        ("impostor.acme.test", "http://impostor.acme.test/mine-4714"),
         ("nx.invalid", "http://nx.invalid/mine-4714"),
         ("evil.desk.test", "http://evil.desk.test/mine-4714"),
         (A, "http://api.acme.test:8443/mine-4714"),
@@ -271,6 +272,8 @@ async fn error_pages_repeat_nothing() {
             assert!(text.contains("x-content-type-options: nosniff"), "{target}: {text}");
         }
     }
+    assert_eq!(siege.beta.connections(), 1, "the impostor was dialled");
+    assert!(siege.beta.all().is_empty(), "and told nothing");
     siege.lift().await;
 }
 

@@ -34,6 +34,21 @@ mod recorder;
 mod siege;
 mod storm;
 
+/// The search at the end of every test is worth what it finds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_got_out_is_found_in_every_form() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let key = siege::API_KEY;
+    let hex: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let percent = key.replace('/', "%2F").replace('+', "%2B").replace('=', "%3D");
+    let shifted = ["", "x", "xy"].map(|before| STANDARD.encode(format!("{before}{key}zz")));
+    for leak in [key.to_owned(), hex, percent].into_iter().chain(shifted) {
+        assert!(siege::secret_in(leak.as_bytes()).is_some(), "{leak}");
+    }
+    assert_eq!(siege::secret_in(b"nothing of ours"), None);
+}
+
 mod authentication;
 mod authority;
 mod framing;

@@ -66,7 +66,7 @@ const SECRETS: [&str; 12] = [
 ];
 
 /// Each with its attachments; the key is `{api_key}`, a second secret `{api_secret}`.
-const APPS: [(&str, &str, &str, &str); 10] = [
+const APPS: [(&str, &str, &str, &str); 11] = [
     ("acme", "api.acme.test", BEARER, API_KEY),
     ("beta", "api.beta.test", BEARER, BETA_KEY),
     ("plain", "http://plain.acme.test", BEARER, PLAIN_KEY),
@@ -82,6 +82,7 @@ const APPS: [(&str, &str, &str, &str); 10] = [
     ("desk", "{tenant}.desk.test", BEARER, TENANT_KEY),
     ("broken", "broken.acme.test", BEARER, BROKEN_KEY),
     ("down", "down.acme.test", BEARER, API_KEY),
+    ("impostor", "impostor.acme.test", BEARER, API_KEY),
 ];
 
 const BEARER: &str = r#"{ header = "Authorization", value = "Bearer {api_key}" }"#;
@@ -240,6 +241,8 @@ http2 = false
             let _ = writeln!(text, "\"{name}:80\" = \"{}\"", self.clear.address);
         }
         let _ = writeln!(text, "\"{B}\" = \"{}\"", self.beta.address);
+        // Its certificate is `B`'s.
+        let _ = writeln!(text, "\"impostor.acme.test:443\" = \"{}\"", self.beta.address);
         let _ = writeln!(text, "\"down.acme.test:443\" = \"127.0.0.1:1\"");
         for (id, _, _, _) in APPS {
             let ttl = if id == "broken" { ", ttl = \"1s\"" } else { "" };
@@ -456,12 +459,14 @@ http2 = false
         }
         assert_eq!(self.trap.connections(), 0, "a port was dialled that must not be");
         let heard = self.heard.lock().expect("no holder panics");
-        for secret in SECRETS {
-            for form in forms(secret).into_iter().chain(hexadecimal(secret)) {
-                assert!(!contains(&heard, form.as_bytes()), "a secret got out, as {form}");
-            }
-        }
+        assert_eq!(secret_in(&heard), None, "a secret got out");
     }
+}
+
+/// The form in which a secret is in `bytes`, if one is.
+pub fn secret_in(bytes: &[u8]) -> Option<String> {
+    let forms = |secret| forms(secret).into_iter().chain(hexadecimal(secret));
+    SECRETS.into_iter().flat_map(forms).find(|form| contains(bytes, form.as_bytes()))
 }
 
 /// Reads until the end, or until silence after the first byte.
