@@ -7,6 +7,7 @@
 mod authenticate;
 mod body;
 mod caller;
+mod errand;
 mod exchange;
 mod head;
 mod plan;
@@ -14,6 +15,7 @@ mod refusal;
 mod registry;
 mod scrub;
 mod splice;
+mod websocket;
 mod world;
 
 use std::net::IpAddr;
@@ -22,14 +24,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderName, HeaderValue, UPGRADE};
+use http::header::{HeaderName, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri};
-use http_body::Body as _;
+use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
 
 pub use authenticate::{Channel, authenticate, by_bearer};
 pub use body::Body;
@@ -40,15 +39,17 @@ pub use plan::{Located, Plan, Target, locate, plan};
 pub use refusal::Refusal;
 pub use registry::{Activity, Claim, InFlight, Patience, Registered, Registry, Watched};
 pub use splice::{Passed, splice};
+pub use websocket::{Switched, UpgradeSlot};
 pub use world::{Error as WorldError, World};
 
-use crate::credentials::{Current, State};
 use crate::ids::RequestId;
 use crate::inject::Mask;
 use crate::telemetry::{Door, Telemetry};
-use crate::upstream::{self, Client, Destination, RequestBody, ResponseBody};
+use crate::upstream::{Client, ResponseBody};
+use errand::Errand;
 use head::Wish;
 use scrub::Scrub;
+use websocket::{Pending, Ready};
 
 /// What all doors share.
 pub struct Forwarder {
@@ -81,18 +82,6 @@ pub struct Inbound {
     pub body: Incoming,
     /// Where a switch of protocols is left for the connection to carry out.
     pub upgrade: UpgradeSlot,
-}
-
-/// What a connection becomes when its HTTP has ended: a WebSocket joined to the origin's.
-pub type UpgradeSlot = Arc<Mutex<Option<Switched>>>;
-
-/// Both halves of a WebSocket but the client's stream, which its connection still holds.
-pub struct Switched {
-    origin: hyper::upgrade::OnUpgrade,
-    exchange: Box<Exchange>,
-    /// For the registry, once the connection has switched.
-    pub claim: Option<Claim>,
-    _place: Place,
 }
 
 impl Forwarder {
@@ -316,180 +305,6 @@ enum Arrival {
     },
 }
 
-struct Pending {
-    upgrade: UpgradeSlot,
-    claim: Claim,
-    place: Place,
-}
-
-struct Ready {
-    pending: Pending,
-    origin: hyper::upgrade::OnUpgrade,
-}
-
-impl Pending {
-    fn with(self, origin: hyper::upgrade::OnUpgrade) -> Ready {
-        Ready { pending: self, origin }
-    }
-}
-
-impl Ready {
-    fn leave(self, exchange: Box<Exchange>) {
-        let Pending { upgrade, claim, place } = self.pending;
-        *upgrade.lock() =
-            Some(Switched { origin: self.origin, exchange, claim: Some(claim), _place: place });
-    }
-}
-
-impl Switched {
-    /// Joins the client's stream to the origin's until both have ended.
-    pub async fn run<C>(mut self, client: C, activity: &Arc<Activity>, idle: Duration)
-    where
-        C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    {
-        match self.origin.await {
-            Ok(origin) => {
-                let passed = splice(client, TokioIo::new(origin), activity, idle).await;
-                self.exchange.spliced(passed.from_client, passed.to_client);
-            }
-            Err(error) => self.exchange.failed(&error),
-        }
-    }
-}
-
-/// A request that is ready to go, and what is needed to send it once more.
-struct Errand {
-    destination: Destination,
-    parts: Parts,
-    target: PathAndQuery,
-    body: Option<RequestBody>,
-    credential: Option<Credential>,
-    /// The head before anything was attached, kept only where a second try is possible.
-    undressed: Option<(Parts, PathAndQuery)>,
-    mask: Option<Mask>,
-}
-
-struct Credential {
-    slot: Arc<crate::credentials::Slot>,
-    current: Arc<Current>,
-}
-
-impl Errand {
-    fn new(
-        plan: &Plan,
-        mut parts: Parts,
-        target: PathAndQuery,
-        body: Incoming,
-        exchange: &mut Exchange,
-    ) -> Result<Self, Refusal> {
-        let expects = parts.headers.contains_key(EXPECT);
-        parts.headers.insert(HOST, host_value(&plan.destination));
-        let repeatable = parts.method.is_safe() && body.is_end_stream();
-        let body = request_body(body, expects, exchange);
-        let credential = plan
-            .slot
-            .as_ref()
-            .map(|slot| Credential { slot: slot.clone(), current: slot.current().clone() });
-        let undressed = (repeatable && plan.slot.as_ref().is_some_and(|slot| slot.renewable()))
-            .then(|| (parts.clone(), target.clone()));
-        let destination = plan.destination.clone();
-        let mut errand = Self {
-            destination,
-            parts,
-            target,
-            body: Some(body),
-            credential,
-            undressed,
-            mask: None,
-        };
-        errand.dress()?;
-        Ok(errand)
-    }
-
-    /// Attaches the credential. What the client had in that place was its own and goes.
-    fn dress(&mut self) -> Result<(), Refusal> {
-        let Some(Credential { slot, current }) = &self.credential else { return Ok(()) };
-        let account = || slot.account.clone();
-        let attachable = match &current.state {
-            State::Ready(attachable) => attachable,
-            State::Unavailable(why) => {
-                return Err(Refusal::Credential { account: account(), why: why.clone() });
-            }
-        };
-        let Destination { host, port, .. } = &self.destination;
-        let choice = slot.auth().choice(host, *port, self.target.path());
-        let Some(prepared) = attachable.of(choice) else { return Ok(()) };
-        prepared
-            .attach(&mut self.parts.headers, &mut self.target)
-            .map_err(|_| Refusal::Attach { account: account() })?;
-        self.mask = Some(prepared.mask().clone()).filter(|mask| !mask.is_empty());
-        Ok(())
-    }
-
-    /// Ready for a second try with the credential as it is now; false when there can be none.
-    fn rewind(&mut self) -> Result<bool, Refusal> {
-        let Some((parts, target)) = self.undressed.take() else { return Ok(false) };
-        (self.parts, self.target) = (parts, target);
-        self.body = Some(RequestBody::empty());
-        if let Some(credential) = &mut self.credential {
-            credential.current = credential.slot.current().clone();
-        }
-        self.dress()?;
-        Ok(true)
-    }
-
-    fn request(&mut self) -> Result<Request<RequestBody>, Refusal> {
-        let body = self.body.take().unwrap_or_else(RequestBody::empty);
-        let mut request = Request::new(body);
-        *request.method_mut() = self.parts.method.clone();
-        *request.uri_mut() = Uri::from(self.target.clone());
-        *request.headers_mut() = std::mem::take(&mut self.parts.headers);
-        Ok(request)
-    }
-
-    /// Makes the origin's answer fit for the client.
-    fn undress(
-        &self,
-        mut response: Response<ResponseBody>,
-    ) -> Result<Response<ResponseBody>, Refusal> {
-        if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            return Err(Refusal::OriginSaid407);
-        }
-        head::strip_response(response.headers_mut());
-        if let Some(mask) = &self.mask {
-            mask.headers(response.headers_mut());
-        }
-        response.headers_mut().insert(SOURCE, HeaderValue::from_static("upstream"));
-        Ok(response)
-    }
-}
-
-/// An empty body needs no counting and no deadline.
-fn request_body(body: Incoming, expects: bool, exchange: &mut Exchange) -> RequestBody {
-    if body.is_end_stream() {
-        return RequestBody::empty();
-    }
-    let received = Arc::new(AtomicU64::new(0));
-    exchange.receives(received.clone());
-    let body = RequestBody::stream(body).counted(received);
-    if expects { body.after_continue() } else { body }
-}
-
-fn host_value(to: &Destination) -> HeaderValue {
-    let default = if to.tls { 443 } else { 80 };
-    let text = match to.port == default {
-        true if to.host.ip().is_none() => return value_of(to.host.as_str()),
-        true => to.host.to_string(),
-        false => format!("{}:{}", to.host, to.port),
-    };
-    value_of(&text)
-}
-
-/// A [`crate::host::Host`] is visible ASCII by construction.
-fn value_of(host: &str) -> HeaderValue {
-    HeaderValue::from_str(host).expect("a host is visible ASCII")
-}
-
 /// The account that this request names: by header, else in the proxy user name.
 fn take_selector(parts: &mut Parts, identity: &Identity) -> Result<Option<Arc<str>>, Refusal> {
     let mut named = parts.headers.get_all(ACCOUNT).iter();
@@ -542,17 +357,4 @@ fn answer_for_last_hop(parts: &mut Parts) -> Option<Response<Body>> {
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
-}
-
-/// The token that a gateway request carries as its bearer.
-pub fn bearer_of(parts: &Parts) -> Option<&str> {
-    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-impl From<upstream::SetupError> for WorldError {
-    fn from(error: upstream::SetupError) -> Self {
-        Self::Overlap(error.to_string())
-    }
 }

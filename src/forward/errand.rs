@@ -1,0 +1,153 @@
+//! One request made ready for its origin: stripped, addressed, dressed with the credential, and kept
+//! so that it can go once more. And the answer made fit for the client.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use http::header::{EXPECT, HOST, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::exchange::Exchange;
+use super::head::{self, SOURCE};
+use super::plan::Plan;
+use super::refusal::Refusal;
+use crate::credentials::{Current, Slot, State};
+use crate::inject::Mask;
+use crate::upstream::{Destination, RequestBody, ResponseBody};
+
+/// A request that is ready to go, and what is needed to send it once more.
+pub(super) struct Errand {
+    pub destination: Destination,
+    parts: Parts,
+    target: PathAndQuery,
+    body: Option<RequestBody>,
+    pub credential: Option<Credential>,
+    /// The head before anything was attached, kept only where a second try is possible.
+    undressed: Option<(Parts, PathAndQuery)>,
+    pub mask: Option<Mask>,
+}
+
+pub(super) struct Credential {
+    pub slot: Arc<Slot>,
+    pub current: Arc<Current>,
+}
+
+impl Errand {
+    pub(super) fn new(
+        plan: &Plan,
+        mut parts: Parts,
+        target: PathAndQuery,
+        body: Incoming,
+        exchange: &mut Exchange,
+    ) -> Result<Self, Refusal> {
+        let expects = parts.headers.contains_key(EXPECT);
+        parts.headers.insert(HOST, host_value(&plan.destination));
+        let repeatable = parts.method.is_safe() && body.is_end_stream();
+        let body = request_body(body, expects, exchange);
+        let credential = plan
+            .slot
+            .as_ref()
+            .map(|slot| Credential { slot: slot.clone(), current: slot.current().clone() });
+        let undressed = (repeatable && plan.slot.as_ref().is_some_and(|slot| slot.renewable()))
+            .then(|| (parts.clone(), target.clone()));
+        let destination = plan.destination.clone();
+        let mut errand = Self {
+            destination,
+            parts,
+            target,
+            body: Some(body),
+            credential,
+            undressed,
+            mask: None,
+        };
+        errand.dress()?;
+        Ok(errand)
+    }
+
+    /// Attaches the credential. What the client had in that place was its own and goes.
+    fn dress(&mut self) -> Result<(), Refusal> {
+        let Some(Credential { slot, current }) = &self.credential else { return Ok(()) };
+        let account = || slot.account.clone();
+        let attachable = match &current.state {
+            State::Ready(attachable) => attachable,
+            State::Unavailable(why) => {
+                return Err(Refusal::Credential { account: account(), why: why.clone() });
+            }
+        };
+        let Destination { host, port, .. } = &self.destination;
+        let choice = slot.auth().choice(host, *port, self.target.path());
+        let Some(prepared) = attachable.of(choice) else { return Ok(()) };
+        prepared
+            .attach(&mut self.parts.headers, &mut self.target)
+            .map_err(|_| Refusal::Attach { account: account() })?;
+        self.mask = Some(prepared.mask().clone()).filter(|mask| !mask.is_empty());
+        Ok(())
+    }
+
+    /// Ready for a second try with the credential as it is now; false when there can be none.
+    pub(super) fn rewind(&mut self) -> Result<bool, Refusal> {
+        let Some((parts, target)) = self.undressed.take() else { return Ok(false) };
+        (self.parts, self.target) = (parts, target);
+        self.body = Some(RequestBody::empty());
+        if let Some(credential) = &mut self.credential {
+            credential.current = credential.slot.current().clone();
+        }
+        self.dress()?;
+        Ok(true)
+    }
+
+    pub(super) fn request(&mut self) -> Result<Request<RequestBody>, Refusal> {
+        let body = self.body.take().unwrap_or_else(RequestBody::empty);
+        let mut request = Request::new(body);
+        *request.method_mut() = self.parts.method.clone();
+        *request.uri_mut() = Uri::from(self.target.clone());
+        *request.headers_mut() = std::mem::take(&mut self.parts.headers);
+        Ok(request)
+    }
+
+    /// Makes the origin's answer fit for the client.
+    pub(super) fn undress(
+        &self,
+        mut response: Response<ResponseBody>,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(Refusal::OriginSaid407);
+        }
+        head::strip_response(response.headers_mut());
+        if let Some(mask) = &self.mask {
+            mask.headers(response.headers_mut());
+        }
+        response.headers_mut().insert(SOURCE, HeaderValue::from_static("upstream"));
+        Ok(response)
+    }
+}
+
+/// An empty body needs no counting and no deadline.
+fn request_body(body: Incoming, expects: bool, exchange: &mut Exchange) -> RequestBody {
+    if body.is_end_stream() {
+        return RequestBody::empty();
+    }
+    let received = Arc::new(AtomicU64::new(0));
+    exchange.receives(received.clone());
+    let body = RequestBody::stream(body).counted(received);
+    if expects { body.after_continue() } else { body }
+}
+
+fn host_value(to: &Destination) -> HeaderValue {
+    let default = if to.tls { 443 } else { 80 };
+    let text = match to.port == default {
+        true if to.host.ip().is_none() => return value_of(to.host.as_str()),
+        true => to.host.to_string(),
+        false => format!("{}:{}", to.host, to.port),
+    };
+    value_of(&text)
+}
+
+/// A [`crate::host::Host`] is visible ASCII by construction.
+fn value_of(host: &str) -> HeaderValue {
+    HeaderValue::from_str(host).expect("a host is visible ASCII")
+}
