@@ -6,7 +6,7 @@
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::request::Parts;
 use http::{Method, Version};
@@ -107,6 +107,15 @@ fn wish_of(parts: &Parts) -> Wish {
             .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && connection_tokens(&parts.headers).any(|token| token.eq_ignore_ascii_case("upgrade"));
     if asked { Wish::WebSocket } else { Wish::Request }
+}
+
+/// RFC 9110 §7.6.3. Only towards a parent proxy, where it cuts loops: proxies that trust each
+/// other's CA would open each other's tunnels for ever. An origin is told nothing of us.
+pub fn add_via(parts: &mut Parts, pseudonym: &str) {
+    let received = if parts.version == Version::HTTP_2 { "2" } else { "1.1" };
+    if let Ok(value) = HeaderValue::from_str(&format!("{received} {pseudonym}")) {
+        parts.headers.append(VIA, value);
+    }
 }
 
 fn mentions_trailers(value: &HeaderValue) -> bool {

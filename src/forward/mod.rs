@@ -201,6 +201,9 @@ impl Forwarder {
             return Ok(Arrival::Own(answer));
         }
         let wish = head::strip_request(&mut parts);
+        if self.upstream.is_chained() {
+            head::add_via(&mut parts, self.upstream.pseudonym());
+        }
         let mut errand = Errand::new(&plan, parts, target, body, exchange)?;
         exchange.record_first().await?;
         if wish == Wish::WebSocket {

@@ -45,6 +45,10 @@ impl Dialer {
         &self.pseudonym
     }
 
+    pub(super) fn is_chained(&self) -> bool {
+        self.parent.is_some()
+    }
+
     /// One deadline for resolution, all attempts and the parent's answer. `via` is what the tunnel
     /// came through before us, for a parent that may be one of those.
     pub(super) async fn dial(&self, to: &Authority, via: &str) -> Result<TcpStream, Error> {

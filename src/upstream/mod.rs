@@ -212,6 +212,11 @@ impl Client {
         self.inner.dialer.pseudonym()
     }
 
+    /// Whether requests go through a parent proxy.
+    pub fn is_chained(&self) -> bool {
+        self.inner.dialer.is_chained()
+    }
+
     /// Kept open for the next request. Asked at scrape time: it looks at every destination.
     pub fn idle_connections(&self) -> u64 {
         self.inner.pool.idle_connections()
