@@ -98,7 +98,7 @@ fn only_caller(id: &CallerId, account: &Account, config: &Config) -> anyhow::Res
         caller: id.clone(),
         mode: Mode::Enforce,
         bindings: vec![binding],
-        rules: vec![rule],
+        rules: vec![rule].into(),
     };
     Ok(Caller {
         id: id.clone(),

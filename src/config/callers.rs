@@ -104,7 +104,7 @@ impl<'w> World<'w> {
         let rate = table.value("rate").and_then(|value| rate(&value));
         let max_concurrent = table.number("max_concurrent", positive).map(NonZeroU32::get);
         let id = id?;
-        let policy = CallerPolicy { caller: id.clone(), mode, bindings, rules };
+        let policy = CallerPolicy { caller: id.clone(), mode, bindings, rules: rules.into() };
         Some(Caller { id, tokens, certificate, expires_at, policy, rate, max_concurrent })
     }
 

@@ -1,8 +1,8 @@
 //! The decision itself: first which account, then whether.
 //!
-//! Pure, and on every request's way: one pass over the caller's bindings and one over its rules,
-//! without an allocation when the answer is yes. The path is read once, and only when a rule has
-//! paths.
+//! Pure, and on every request's way: one pass over the caller's bindings, and a look at the few rules
+//! that the path's beginning leaves. Only a path with escapes or oddities is held against all rules.
+//! The path is read once.
 
 use std::sync::Arc;
 
@@ -81,7 +81,11 @@ fn judge(
     // rule: the readings of an odd path are worth avoiding.
     let allows = |rule: &Rule| path.within(&rule.paths) && rule.speaks_of(question, account);
     let denies = |rule: &Rule| rule.speaks_of(question, account) && path.touches(&rule.paths);
-    let denial = match verdict(&policy.rules, allows, denies) {
+    let verdict = match path.plain() {
+        Some(plain) => verdict_at(plain, policy, question, allows, denies),
+        None => verdict(&policy.rules, allows, denies),
+    };
+    let denial = match verdict {
         Verdict::Allowed(rule) => return permit(Some(binding), Some(rule)),
         Verdict::Denied(name) => Denial::Rule { asked: Asked::of(policy, question), name },
         Verdict::Silent => {
@@ -131,6 +135,21 @@ fn verdict(
         }
     }
     allowed.map_or(Verdict::Silent, |name| Verdict::Allowed(name.clone()))
+}
+
+/// The same, of the rules that the index finds for a plain path.
+fn verdict_at(
+    path: &str,
+    policy: &CallerPolicy,
+    question: &Question<'_>,
+    allows: impl Fn(&Rule) -> bool,
+    denies: impl Fn(&Rule) -> bool,
+) -> Verdict {
+    if let Some(rule) = policy.rules.first_deny(question.app, path, denies) {
+        return Verdict::Denied(rule.name.clone());
+    }
+    let allowed = policy.rules.first_allow(question.app, path, allows);
+    allowed.map_or(Verdict::Silent, |rule| Verdict::Allowed(rule.name.clone()))
 }
 
 /// The account named by the request → those whose own host it is → the path rule of the binding →

@@ -11,6 +11,7 @@ mod denial;
 mod explain;
 mod path;
 mod pattern;
+mod rules;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ pub use denial::{Asked, Denial, OwnHosts};
 pub use explain::{Considered, Explanation, Fit, explain};
 pub use path::Oddity;
 pub use pattern::{HostPattern, InvalidPattern, PathPattern};
+pub use rules::Rules;
 
 use crate::host::Host;
 use crate::ids::{AccountId, AppId, CallerId};
@@ -31,7 +33,7 @@ pub struct CallerPolicy {
     pub caller: CallerId,
     pub mode: Mode,
     pub bindings: Vec<Binding>,
-    pub rules: Vec<Rule>,
+    pub rules: Rules,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -100,6 +100,14 @@ impl<'a> Path<'a> {
         }
     }
 
+    /// The path, if it is in normal form as it was sent, and without an escape.
+    pub(super) fn plain(&self) -> Option<&'a str> {
+        match self.canonical() {
+            Canonical::Plain(path) => Some(path),
+            Canonical::Normal(_) | Canonical::Odd(_) => None,
+        }
+    }
+
     fn normal(&self) -> Option<&str> {
         match self.canonical() {
             Canonical::Plain(path) => Some(path),

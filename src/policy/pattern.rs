@@ -92,6 +92,17 @@ impl PathPattern {
         self.folded.matches(without_trailing_slash(path), Case::Folded)
     }
 
+    /// What every path begins with that [`matches`](Self::matches).
+    pub(super) fn prefix(&self) -> &str {
+        self.exact.prefix()
+    }
+
+    /// What every reading begins with that [`matches_folded`](Self::matches_folded), once it is in
+    /// lower case and without trailing slashes.
+    pub(super) fn folded_prefix(&self) -> &str {
+        self.folded.prefix()
+    }
+
     pub(super) fn specificity(&self) -> Specificity {
         self.specificity
     }
@@ -147,6 +158,14 @@ impl Shape {
         };
         let segments = pattern[1..].split('/').map(Segment::of).collect();
         Self::Glob { prefix: prefix.into(), segments }
+    }
+
+    fn prefix(&self) -> &str {
+        match self {
+            Self::Everything => "",
+            Self::Literal(text) => text,
+            Self::Glob { prefix, .. } => prefix,
+        }
     }
 
     fn matches(&self, path: &str, case: Case) -> bool {
@@ -249,7 +268,7 @@ fn glob_matches(glob: &[u8], text: &[u8], case: Case) -> bool {
 }
 
 /// `/a/` and `/a` are one resource to most servers. The root keeps its slash.
-fn without_trailing_slash(path: &str) -> &str {
+pub(super) fn without_trailing_slash(path: &str) -> &str {
     match path.trim_end_matches('/') {
         "" if !path.is_empty() => "/",
         trimmed => trimmed,

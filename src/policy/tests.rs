@@ -48,7 +48,8 @@ fn rule_for(effect: Effect, patterns: &[&str]) -> Rule {
 }
 
 fn policy(bindings: Vec<Binding>, rules: Vec<Rule>) -> CallerPolicy {
-    CallerPolicy { caller: "flow".parse().expect("a name"), mode: Mode::Enforce, bindings, rules }
+    let caller = "flow".parse().expect("a name");
+    CallerPolicy { caller, mode: Mode::Enforce, bindings, rules: rules.into() }
 }
 
 fn slack(rules: Vec<Rule>) -> CallerPolicy {
@@ -539,7 +540,58 @@ fn thoroughly_read(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
+/// A rule of one of two apps or of any, for some methods and paths.
+fn any_rule() -> impl Strategy<Value = Rule> {
+    let effect = prop_oneof![2 => Just(Effect::Allow), 1 => Just(Effect::Deny)];
+    let of = prop::option::of(prop_oneof![3 => Just("slack"), 1 => Just("github")]);
+    let pattern = "(/([aAb]{1,2}|a\\*|\\*|\\*\\*|%61)){1,3}/?";
+    let paths = prop::collection::vec(pattern, 0..3);
+    (effect, of, any::<bool>(), paths).prop_map(|(effect, of, every_method, patterns)| Rule {
+        app: of.map(app),
+        methods: if every_method { vec![] } else { vec![Method::PUT] },
+        paths: patterns.iter().map(|text| text.parse().expect("a pattern")).collect(),
+        ..rule(effect)
+    })
+}
+
 proptest! {
+    /// An explanation asks every rule, so it says what a scan of them all would have decided.
+    #[test]
+    fn the_index_finds_the_rule_that_a_scan_of_all_rules_finds(
+        rules in prop::collection::vec(any_rule(), 0..12),
+        paths in prop::collection::vec("(/[aAb]{1,2}){0,4}(/|//|/%61)?", 8),
+    ) {
+        let named = |(at, rule): (usize, Rule)| Rule { name: at.to_string().into(), ..rule };
+        let policy = slack(rules.into_iter().enumerate().map(named).collect());
+        let (host, app) = (host("slack.com"), app("slack"));
+        for path in &paths {
+            let question = Question {
+                method: &Method::GET,
+                host: &host,
+                port: 443,
+                path,
+                app: Some(&app),
+                selector: None,
+            };
+            let explanation = explain(&policy, &question, false);
+            let first = |effect| {
+                let fits = |rule: &&Considered| rule.effect == effect && rule.fit == Fit::Fits;
+                explanation.rules.iter().find(fits).map(|rule| rule.name.clone())
+            };
+            let (denied, allowed) = (first(Effect::Deny), first(Effect::Allow));
+            let (reason, rule) = match &explanation.decision {
+                Decision::Permit(permit) => ("permit", permit.rule.clone()),
+                Decision::Deny(denial) => (denial.reason(), denial.rule().cloned()),
+            };
+            let expected = match (denied, allowed) {
+                (Some(name), _) => ("rule", Some(name)),
+                (None, Some(name)) => ("permit", Some(name)),
+                (None, None) => ("no_rule", None),
+            };
+            prop_assert_eq!((reason, rule), expected, "{}", path);
+        }
+    }
+
     #[test]
     fn a_deny_is_never_loosened_by_spelling(
         path in "(/[a-c.]{0,2}[a-c]){1,4}",
