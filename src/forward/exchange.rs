@@ -209,7 +209,7 @@ impl Exchange {
         }
         let record = self.record();
         let event = AuditEvent::RequestStarted(&record);
-        self.telemetry.strict(&event).await.map_err(|_| Refusal::Unrecorded)
+        Box::pin(self.telemetry.strict(&event)).await.map_err(|_| Refusal::Unrecorded)
     }
 
     fn record(&self) -> RequestRecord<'_> {

@@ -212,7 +212,8 @@ impl Forwarder {
                 identity: identity.clone(),
                 account: plan.slot.as_ref().map(|slot| slot.account.clone()),
             };
-            return self.switch(errand, exchange, Pending { upgrade, claim, place }).await;
+            return Box::pin(self.switch(errand, exchange, Pending { upgrade, claim, place }))
+                .await;
         }
         let response = self.send(&mut errand, exchange).await?;
         let response = self.once_more_if_stale(response, &mut errand, exchange).await?;
@@ -260,13 +261,13 @@ impl Forwarder {
         let Some(credential) = &errand.credential else { return Ok(response) };
         let renewed = {
             let version = credential.current.version;
-            credential.slot.renew_after_refusal(version, &self.telemetry).await
+            Box::pin(credential.slot.renew_after_refusal(version, &self.telemetry)).await
         };
         if !renewed || !errand.rewind()? {
             return Ok(response);
         }
         drop(response);
-        self.send(errand, exchange).await
+        Box::pin(self.send(errand, exchange)).await
     }
 
     /// A WebSocket handshake: HTTP/1.1 to the origin, then bytes.

@@ -69,13 +69,13 @@ where
 {
     let connection = Connection::new(doors, arrived, http2, Stage::Outside);
     if http2 {
-        return connection.http2(stream).await;
+        return Box::pin(connection.http2(stream)).await;
     }
     let Some(stream) = connection.http1(stream).await else { return };
     let opened = connection.opened.lock().take();
     match opened {
         Some(opened) => tunnel::run(&connection, opened, stream).await,
-        None => connection.websocket(stream).await,
+        None => Box::pin(connection.websocket(stream)).await,
     }
 }
 
@@ -94,9 +94,9 @@ where
     Box::pin(async move {
         let connection = Connection::new(&doors, arrived, http2, Stage::Inside(inside));
         if http2 {
-            connection.http2(stream).await;
+            Box::pin(connection.http2(stream)).await;
         } else if let Some(stream) = connection.http1(stream).await {
-            connection.websocket(stream).await;
+            Box::pin(connection.websocket(stream)).await;
         }
     })
 }
@@ -131,7 +131,8 @@ impl Connection {
             .max_header_size(self.doors.limits.max_header_bytes)
             .half_close(matches!(self.stage, Stage::Outside));
         let served = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        tokio::pin!(served);
+        // Boxed: its room is free again while a tunnel that came of it is open.
+        let mut served = Box::pin(served);
         let (drain, killed) = (pin!(self.doors.draining.cancelled()), pin!(self.activity.killed()));
         let (mut drain, mut killed) = (Aside::new(drain), Aside::new(killed));
         let mut draining = false;

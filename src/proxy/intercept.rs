@@ -40,7 +40,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let timeout = connection.doors.limits.handshake_timeout;
-    let begun = tokio::time::timeout(timeout, begin(connection, &authority, stream));
+    // Boxed: a handshake is short, and its room would be held for as long as the tunnel is open.
+    let begun = Box::pin(begin(connection, &authority, stream));
+    let begun = tokio::time::timeout(timeout, begun);
     let begun = tokio::select! {
         begun = begun => begun,
         () = connection.activity.killed() => return,
@@ -55,7 +57,7 @@ where
             if !http2 {
                 connection.activity.reads_heads();
             }
-            connection::serve_inside(doors, *tls, arrived, http2, inside(true)).await;
+            connection::serve_inside(doors, tls, arrived, http2, inside(true)).await;
         }
         Ok(Ok(Begun::Clear(stream))) => {
             connection.activity.reads_heads();
@@ -213,6 +215,8 @@ pub struct Prefixed<S> {
 
 impl<S> Prefixed<S> {
     pub fn new(prefix: Bytes, stream: S) -> Self {
+        // An empty slice of a read buffer would keep the whole buffer.
+        let prefix = if prefix.is_empty() { Bytes::new() } else { prefix };
         Self { prefix, stream }
     }
 }

@@ -105,7 +105,7 @@ async fn admit(
         }
         Protocol::Tls(config) => {
             activity.becomes_opaque();
-            let handshake = TlsAcceptor::from(config).accept(stream);
+            let handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
             let timed = tokio::time::timeout(doors.limits.handshake_timeout, handshake).await;
             // A failed handshake with the proxy itself is the client's to report.
             let Ok(Ok(tls)) = timed else { return };
@@ -118,7 +118,7 @@ async fn admit(
             if !http2 {
                 activity.reads_heads();
             }
-            connection::serve(&doors, tls, arrived(channel), http2).await;
+            connection::serve(&doors, Box::new(tls), arrived(channel), http2).await;
         }
     }
 }

@@ -45,10 +45,12 @@ pub async fn connect(
     };
     let opened = match wants_interception(world, &identity, &authority) {
         true => Opened::Intercepted { authority, identity },
-        false => match dial(connection, world, &identity, &authority, &via_of(&parts)).await {
-            Ok(opened) => opened,
-            Err(response) => return response,
-        },
+        false => {
+            match Box::pin(dial(connection, world, &identity, &authority, &via_of(&parts))).await {
+                Ok(opened) => opened,
+                Err(response) => return response,
+            }
+        }
     };
     connection.leave(opened, on_upgrade);
     Response::new(Body::empty())
@@ -191,7 +193,7 @@ where
             let _active = forwarder.telemetry.metrics.tunnel(TunnelMode::Blind);
             exchange.tunnel_opened();
             let idle = forwarder.settings.idle_timeout;
-            let passed = splice(stream, origin, &connection.activity, idle).await;
+            let passed = Box::pin(splice(stream, origin, &connection.activity, idle)).await;
             exchange.spliced(passed.from_client, passed.to_client);
         }
     }

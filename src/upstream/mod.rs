@@ -308,14 +308,15 @@ impl Inner {
         if matches!(taken, Taken::AllBusy) {
             let after = self.limits.connect_timeout;
             let authority = || origin.authority.clone();
-            taken = tokio::time::timeout(after, origin.wait(fresh))
+            taken = tokio::time::timeout(after, Box::pin(origin.wait(fresh)))
                 .await
                 .map_err(|_| Error::Busy { authority: authority(), after })?;
         }
         let by = match taken {
             Taken::Stream(stream) => By::Http2(stream),
             Taken::Lease(lease) => By::Http1(lease),
-            Taken::MayOpen(permit) => return self.open_in_turn(origin, permit).await,
+            // Boxed: rare, and its room would be held by every connection that sends requests.
+            Taken::MayOpen(permit) => return Box::pin(self.open_in_turn(origin, permit)).await,
             // Only a closed semaphore says so after the wait, and none is ever closed.
             Taken::AllBusy => {
                 let after = self.limits.connect_timeout;
