@@ -158,6 +158,7 @@ pub struct Upstream {
     pub max_connections_per_host: usize,
 }
 
+/// A fixed address for a name, exempt from the address guard. `port: None` is every port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
     pub host: Host,

@@ -141,12 +141,6 @@ impl Refusal {
         }
     }
 
-    /// Whether this says no to a known or unknown caller, rather than that something broke.
-    pub fn is_denial(&self) -> bool {
-        let status = self.status();
-        status.is_client_error() && status != StatusCode::BAD_REQUEST
-    }
-
     /// What follows this answer on the same connection could be read in two ways.
     pub fn poisons_connection(&self) -> bool {
         matches!(self, Self::Malformed(_) | Self::Authority(_) | Self::Misdirected { .. })

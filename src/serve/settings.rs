@@ -82,15 +82,7 @@ pub(super) async fn upstream_settings(
         }),
     };
     Ok(upstream::Settings {
-        resolve: config
-            .resolve
-            .iter()
-            .map(|fixed| upstream::Override {
-                host: fixed.host.clone(),
-                port: fixed.port,
-                to: fixed.to,
-            })
-            .collect(),
+        resolve: config.resolve.clone(),
         roots: read_roots(&config.roots)?,
         allow: config.allow.clone(),
         bind: config.bind,

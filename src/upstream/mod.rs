@@ -20,7 +20,7 @@ mod resolve;
 mod tls;
 
 use std::hash::BuildHasher as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -46,6 +46,7 @@ use self::pool::{Lease, Origin, Pool, STREAMS_PER_CONNECTION, Taken};
 use self::resolve::Resolver;
 use self::tls::Tls;
 
+pub use crate::config::Override;
 pub use body::{RequestBody, ResponseBody};
 pub use error::{BodyError, Error, ErrorKind, Phase};
 pub use guard::{OwnAddresses, Refusal};
@@ -75,14 +76,6 @@ pub struct Settings {
     pub keep_alive: Duration,
     pub max_idle_per_host: usize,
     pub max_connections_per_host: usize,
-}
-
-/// A fixed address for a name, exempt from the address guard. `port: None` is every port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Override {
-    pub host: Host,
-    pub port: Option<u16>,
-    pub to: SocketAddr,
 }
 
 /// A proxy to chain to, with CONNECT.

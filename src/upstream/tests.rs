@@ -1,6 +1,7 @@
 //! The whole client against origins on loopback that misbehave on purpose.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
