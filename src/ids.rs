@@ -86,6 +86,30 @@ name!(
     |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')
 );
 
+name!(
+    /// A person of the workspace, `mem_…`.
+    MemberId, "member id", 64, "A-Z, a-z, 0-9, _ and -, starting with a letter or digit",
+    |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+);
+
+name!(
+    /// A project of external users, `proj_…`.
+    ProjectId, "project id", 64, "A-Z, a-z, 0-9, _ and -, starting with a letter or digit",
+    |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+);
+
+name!(
+    /// A user of the operator's own product, `exu_…`.
+    ExternalUserId, "external user id", 64, "A-Z, a-z, 0-9, _ and -, starting with a letter or digit",
+    |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+);
+
+name!(
+    /// A client that the operator registered with a provider, `oa_…`.
+    OAuthClientId, "OAuth client id", 64, "A-Z, a-z, 0-9, _ and -, starting with a letter or digit",
+    |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+);
+
 /// Identifies one request in logs, audit and error bodies: 16 hexadecimal digits, unique in this
 /// process and very likely elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -25,10 +25,12 @@ pub mod config;
 // 5: metrics, log, audit.
 pub mod telemetry;
 
-// 6: resolve, guard, dial, pool.
+// 6: resolve, guard, dial, pool; the encrypted store.
 pub mod upstream;
+pub mod vault;
 
-// 7: secrets from outside.
+// 7: tokens from authorization servers; secrets from outside.
+pub mod oauth;
 pub mod sources;
 
 // 8: credentials in memory, and what renews them.

@@ -1,0 +1,63 @@
+//! What a token endpoint's answer comes to.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use crate::inject::Properties;
+use crate::secret::Secret;
+
+/// Tokens, as one answer brought them.
+#[derive(Clone)]
+pub struct TokenSet {
+    pub access: Secret,
+    /// `None`: the answer had none, and the one that is held stays (RFC 6749 §6).
+    pub refresh: Option<Secret>,
+    pub expires: Expiry,
+    pub refresh_expires_at: Option<SystemTime>,
+    /// `None`: those that were asked for (RFC 6749 §5.1).
+    pub scopes: Option<Vec<String>>,
+    /// Captured values that are no secret.
+    pub fields: BTreeMap<String, String>,
+    /// Captured values that are.
+    pub secrets: Properties,
+    /// Who it is at the provider, if the answer says.
+    pub identity: Option<String>,
+    /// When the request was sent: lifetimes count from there, so that a token is never thought
+    /// fresh for longer than it is.
+    pub obtained_at: SystemTime,
+}
+
+/// When an access token ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    At(SystemTime),
+    Never,
+    /// Not told: an origin's 401 will tell.
+    Unknown,
+}
+
+/// Why there are no tokens.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct TokenError {
+    pub class: Class,
+    /// The OAuth error code, or one of ours: `unreachable`, `timeout`, `unreadable`, `redirect`.
+    pub code: String,
+    /// For people: the provider's words, cut and without control characters. Never a secret.
+    pub message: String,
+    pub status: Option<u16>,
+    pub retry_after: Option<Duration>,
+    /// The request may have reached the server: a one-time refresh token may be spent.
+    pub sent: bool,
+}
+
+/// What a failure means for the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The grant is gone: only the resource owner can help.
+    Dead,
+    /// The OAuth client is at fault, for all of its accounts.
+    Client,
+    /// Worth another try.
+    Transient,
+}
