@@ -86,6 +86,7 @@ impl<'t> Draft<'t> {
             upstream: sections::upstream(&root.table("upstream"), &self.base),
             log: sections::log(&root.table("log")),
             audit: sections::audit(&root.table("audit"), &self.base),
+            vault: sections::vault(&root.table("vault"), &self.base),
             callers: callers::read(
                 &root.table("callers"),
                 &groups,

@@ -47,6 +47,7 @@ pub struct Config {
     pub upstream: Upstream,
     pub log: Log,
     pub audit: Audit,
+    pub vault: Vault,
     pub catalog: Arc<Catalog>,
     pub accounts: Vec<Account>,
     pub callers: Vec<Caller>,
@@ -62,7 +63,7 @@ impl Config {
             Token::Digest(_) => None,
         });
         let of_parent = self.upstream.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
-        let all = of_accounts.chain(of_callers).chain(of_parent);
+        let all = of_accounts.chain(of_callers).chain(of_parent).chain(self.vault.secrets());
         all.filter_map(|reference| match &reference.place {
             Place::Env(name) => Some(name.as_str()),
             Place::File(_) | Place::Exec { .. } | Place::Inline(_) => None,
@@ -206,6 +207,46 @@ pub struct Audit {
     pub queue: usize,
 }
 
+/// `[vault]`: where accounts are kept that people connect.
+#[derive(Clone)]
+pub struct Vault {
+    pub store: Store,
+    /// The master key. `None`: `COUNTERSIGN_MASTER_KEY`, else a file in the data directory.
+    pub key: Option<SecretRef>,
+    /// Keys of before, which open what they sealed until it is sealed anew.
+    pub old_keys: Vec<SecretRef>,
+}
+
+impl Vault {
+    fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
+        let url = match &self.store {
+            Store::Postgres(url) => Some(url),
+            Store::Off | Store::Sqlite => None,
+        };
+        self.key.iter().chain(&self.old_keys).chain(url)
+    }
+}
+
+#[derive(Clone)]
+pub enum Store {
+    /// No database at all: the configuration is everything there is.
+    Off,
+    /// `countersign.db` in the data directory.
+    Sqlite,
+    /// The URL, which may hold a password.
+    Postgres(SecretRef),
+}
+
+impl Store {
+    pub fn same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Off, Self::Off) | (Self::Sqlite, Self::Sqlite) => true,
+            (Self::Postgres(one), Self::Postgres(other)) => one.place.same_as(&other.place),
+            _ => false,
+        }
+    }
+}
+
 /// Where a secret is read from.
 #[derive(Clone)]
 pub struct SecretRef {
@@ -222,6 +263,18 @@ pub enum Place {
     File(PathBuf),
     Exec { command: Vec<String>, timeout: Duration },
     Inline(Secret),
+}
+
+impl Place {
+    fn same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Env(one), Self::Env(other)) => one == other,
+            (Self::File(one), Self::File(other)) => one == other,
+            (Self::Exec { command: one, .. }, Self::Exec { command: other, .. }) => one == other,
+            (Self::Inline(one), Self::Inline(other)) => one.same_as(other),
+            _ => false,
+        }
+    }
 }
 
 /// `[accounts.<name>]`.

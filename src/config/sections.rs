@@ -6,15 +6,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::secrets::{path, reference};
-use super::shape::Table;
+use super::shape::{Table, Value};
 use super::values::{
     address, bytes, duration, host, host_and_port, listener, network, optional_listener, parsed,
     proxy_url, target,
 };
 use super::{
-    Admin, Audit, Ca, ListenerTls, Log, LogFormat, Override, Proxy, Untouched, Upstream,
-    UpstreamProxy, Web,
+    Admin, Audit, Ca, ListenerTls, Log, LogFormat, Override, Place, Proxy, SecretRef, Store,
+    Untouched, Upstream, UpstreamProxy, Vault, Web,
 };
+use crate::secret::Secret;
 
 const PROXY_PORT: u16 = 3128;
 const WEB_PORT: u16 = 8080;
@@ -118,7 +119,7 @@ pub(super) fn upstream(table: &Table<'_>, base: &Path) -> Upstream {
 }
 
 fn overrides(table: &Table<'_>) -> Vec<Override> {
-    let one = |(key, value): (&str, super::shape::Value<'_>)| {
+    let one = |(key, value): (&str, Value<'_>)| {
         let from = value.or_say(host_and_port(key));
         let to = value.or_say(value.text().and_then(|text| target(&text)));
         let (host, port) = from?;
@@ -165,6 +166,37 @@ pub(super) fn audit(table: &Table<'_>, base: &Path) -> Audit {
     }
     table.done();
     audit
+}
+
+pub(super) fn vault(table: &Table<'_>, base: &Path) -> Vault {
+    let vault = Vault {
+        store: table.value("url").and_then(|url| store(&url, base)).unwrap_or(Store::Sqlite),
+        key: table.value("key").and_then(|key| reference(&key, base)),
+        old_keys: references(table, "old_keys", base),
+    };
+    table.done();
+    vault
+}
+
+/// A word or a URL as text; a URL with a password had better be a reference.
+fn store(url: &Value<'_>, base: &Path) -> Option<Store> {
+    if url.table().is_ok() {
+        return reference(url, base).map(Store::Postgres);
+    }
+    url.or_say(url.text().and_then(|text| match &*text {
+        "off" => Ok(Store::Off),
+        "sqlite" => Ok(Store::Sqlite),
+        text if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
+            let place = Place::Inline(Secret::from(text.to_owned()));
+            Ok(Store::Postgres(SecretRef { place, ttl: None, failure_ttl: Duration::ZERO }))
+        }
+        _ => Err("expected \"sqlite\", \"off\", or \"postgres://user@host/database\"".to_owned()),
+    }))
+}
+
+fn references(table: &Table<'_>, key: &'static str, base: &Path) -> Vec<SecretRef> {
+    let entries = table.value(key).map(|list| list.entries()).unwrap_or_default();
+    entries.iter().filter_map(|entry| reference(entry, base)).collect()
 }
 
 fn untouched(text: &str) -> Result<Untouched, String> {

@@ -152,7 +152,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         let (unmatched, unbound) = (Untouched::Deny, Untouched::Deny);
         format!("{:?}", Proxy { unmatched, unbound, ..c.proxy.clone() })
     };
-    let parts: [(&str, bool); 8] = [
+    let parts: [(&str, bool); 9] = [
         ("data_dir", old.data_dir != new.data_dir),
         ("[proxy]", proxy(old) != proxy(new)),
         ("[web]", format!("{:?}", old.web) != format!("{:?}", new.web)),
@@ -161,6 +161,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("[upstream]", upstream(old) != upstream(new)),
         ("[log]", format!("{:?}", old.log) != format!("{:?}", new.log)),
         ("[audit]", format!("{:?}", old.audit) != format!("{:?}", new.audit)),
+        ("[vault]", !old.vault.store.same_as(&new.vault.store)),
     ];
     let changed = parts.iter().filter(|(_, changed)| *changed);
     changed.map(|(key, _)| format!("{key} has changed: restart to put it into use")).collect()
