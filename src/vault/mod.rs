@@ -1,5 +1,72 @@
 //! The store: SQLite or PostgreSQL, every secret sealed.
+//!
+//! Everything that outlives a process is here: accounts and their tokens, who may use them, and
+//! what several nodes must agree on. Both engines hold the same tables, and the same statements
+//! run on both. Rules: DESIGN.md §8, §9 and §11.
 
 mod account;
+mod accounts;
+mod changes;
+mod error;
+mod filter;
+mod key;
+mod open;
+mod random;
+mod refresh;
+mod row;
+mod seal;
+mod store;
+
+use std::sync::Arc;
 
 pub use account::{Account, Credentials, Health, HealthError, Owner, Tokens};
+pub use accounts::{NewAccount, Reconnected, Validity};
+pub use changes::{Change, Changes};
+pub use error::Error;
+pub use filter::Filter;
+pub use key::{KeyError, KeyId, MasterKey};
+pub use open::{Location, OpenError};
+pub use refresh::{Attempt, Claim, Claimed, Committed, Due, Failed, Renewed};
+pub use seal::SealError;
+
+use crate::clock::Clock;
+use store::Store;
+
+/// What a store is opened with.
+pub struct Settings {
+    pub location: Location,
+    /// The first seals and opens, the others only open.
+    pub keys: Vec<MasterKey>,
+    /// Names this node in leases; the same after a restart, and no other node's.
+    pub node: String,
+    pub clock: Clock,
+}
+
+/// A handle of the store; clones share its connections. Belongs to the runtime it was opened in.
+#[derive(Clone)]
+pub struct Vault {
+    store: Arc<Store>,
+}
+
+impl Vault {
+    /// Opens the store, makes it if there is none, and brings its tables up to date. Nothing is
+    /// written before the master key has been proved.
+    pub async fn open(settings: Settings) -> Result<Self, OpenError> {
+        let keys = seal::Keys::new(settings.keys).ok_or(OpenError::NoKey)?;
+        let place = settings.location.name();
+        let opening = open::Opening { place, keys: &keys, clock: &settings.clock };
+        let (engine, pools) = opening.open(&settings.location).await?;
+        let store = Store::new(engine, pools, keys, settings.node, settings.clock);
+        Ok(Self { store: Arc::new(store) })
+    }
+
+    /// What has changed from now on, in any process.
+    pub fn changes(&self) -> Changes {
+        Changes::new(Arc::clone(&self.store))
+    }
+
+    /// Lets go of the database, after the writes that are under way.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+}
