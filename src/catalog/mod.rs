@@ -11,6 +11,7 @@ mod index;
 mod lint;
 mod mistake;
 mod parse;
+mod parse_grants;
 mod path;
 mod search;
 mod table;
@@ -26,9 +27,9 @@ use crate::ids::AppId;
 use crate::inject::{Attachment, Template};
 
 pub use grants::{
-    Assertion, CallbackCheck, Capture, ClientAuth, ErrorInReply, FollowUp, Jwt, Lifetime, OAuth1,
-    OAuth2, Param, ParamPlace, Pkce, Pointer, Refresh, Revocation, RevocationAuth, Rotation, Site,
-    TimeUnit, TokenBody,
+    Assertion, CallbackCheck, Capture, ClientAssertion, ClientAuth, DeadSignal, ErrorFields,
+    ErrorInReply, FailureSign, FollowUp, Jwt, Lifetime, OAuth1, OAuth2, Param, ParamPlace, Pkce,
+    Pointer, Refresh, Revocation, RevocationAuth, Rotation, Site, Strategy, TimeUnit, TokenBody,
 };
 pub use hosts::{Error as HostError, HostPattern, HostTemplate, Origin};
 pub use index::{Claims, HostIndex};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use crate::catalog::{OAuth2, Strategy};
 use crate::inject::Properties;
 use crate::secret::Secret;
 
@@ -20,6 +21,9 @@ pub struct TokenSet {
     pub fields: BTreeMap<String, String>,
     /// Captured values that are.
     pub secrets: Properties,
+    /// For captured values of which there may be several (sites, companies): all of them, in the
+    /// order of the answer. `fields` has the first.
+    pub choices: BTreeMap<String, Vec<String>>,
     /// Who it is at the provider, if the answer says.
     pub identity: Option<String>,
     /// When the request was sent: lifetimes count from there, so that a token is never thought
@@ -60,4 +64,42 @@ pub enum Class {
     Client,
     /// Worth another try.
     Transient,
+}
+
+impl TokenError {
+    pub(super) fn unsent(class: Class, code: &str, message: impl Into<String>) -> Self {
+        let (code, message) = (code.to_owned(), message.into());
+        Self { class, code, message, status: None, retry_after: None, sent: false }
+    }
+
+    pub(super) fn sent(class: Class, code: &str, message: impl Into<String>) -> Self {
+        Self { sent: true, ..Self::unsent(class, code, message) }
+    }
+}
+
+impl TokenSet {
+    /// A token and nothing else.
+    pub(super) fn bare(access: Secret, obtained_at: SystemTime) -> Self {
+        Self {
+            access,
+            refresh: None,
+            expires: Expiry::Unknown,
+            refresh_expires_at: None,
+            scopes: None,
+            fields: BTreeMap::new(),
+            secrets: Properties::new(),
+            choices: BTreeMap::new(),
+            identity: None,
+            obtained_at,
+        }
+    }
+
+    /// Whether the definition promises a refresh token and none came: the account will die with
+    /// its access token, and whoever connects should hear it now.
+    pub fn lacks_refresh(&self, oauth2: &OAuth2) -> bool {
+        let refresh = &oauth2.refresh;
+        let by_token = refresh.strategy.unwrap_or(Strategy::RefreshToken) == Strategy::RefreshToken;
+        let ends = self.expires != Expiry::Never;
+        refresh.supported && !refresh.optional && by_token && ends && self.refresh.is_none()
+    }
 }

@@ -4,8 +4,33 @@
 //! there is no code for one provider.
 
 mod answer;
+mod authorize;
+mod classify;
+mod device;
+mod endpoint;
+mod engine;
+mod error;
+mod expression;
+mod follow_up;
+mod grant;
+mod jwt;
+mod params;
+mod reply;
+mod request;
+mod revoke;
+pub mod schedule;
+mod tokens;
+mod values;
+mod wire;
 
 pub use answer::{Class, Expiry, TokenError, TokenSet};
+pub use authorize::{Authorization, Callback, state_param};
+pub use device::{DeviceAuthorization, Poll};
+pub use engine::{Engine, Revoked};
+pub use error::Error;
+pub use jwt::{ALGORITHMS, Error as KeyError};
+
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 
 use crate::catalog::{App, Auth};
 use crate::inject::Properties;
@@ -30,4 +55,14 @@ pub struct Terms<'a> {
     pub client: Option<&'a OAuthClient>,
     /// The account's fields and secrets, and what earlier answers brought.
     pub properties: &'a Properties,
+    /// The account's scopes, for grants and refreshes that send them. Those that the definition
+    /// always asks are added.
+    pub scopes: &'a [String],
+}
+
+/// 128 bits, for what must be said only once.
+fn random_hex() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Error::Random)?;
+    Ok(crate::secret::hex(&bytes))
 }
