@@ -8,10 +8,10 @@ use super::changes::Noted;
 use super::error::Error;
 use super::row::{Row, json_list, json_map, ms_or_none, unexpected};
 use super::seal::Place;
+use super::sealing::{exposed, hidden};
 use super::store::{Plain, SealedValue, Store, Tx, ms, sql, sql_of};
 use super::{Filter, Vault};
 use crate::ids::{AccountId, AppId, OAuthClientId};
-use crate::inject::Properties;
 use crate::secret::Secret;
 
 /// What lists show. A macro, so that statements can be put together at compile time.
@@ -416,14 +416,6 @@ fn decode(plain: &[u8]) -> Result<Credentials, Error> {
         .access
         .map(|access| Tokens { access: access.into(), refresh: read.refresh.map(Secret::from) });
     Ok(Credentials { secrets: hidden(read.secrets), tokens })
-}
-
-fn exposed(secrets: &Properties) -> BTreeMap<&str, &str> {
-    secrets.iter().map(|(name, secret)| (name.as_str(), secret.expose())).collect()
-}
-
-fn hidden(secrets: BTreeMap<String, String>) -> Properties {
-    secrets.into_iter().map(|(name, secret)| (name, secret.into())).collect()
 }
 
 #[derive(serde::Serialize)]

@@ -6,28 +6,49 @@
 
 mod account;
 mod accounts;
+mod backup;
+mod callers;
 mod changes;
+mod clients;
+mod connecting;
+mod duties;
 mod error;
 mod filter;
 mod key;
 mod open;
+mod people;
 mod random;
 mod refresh;
+mod rotation;
 mod row;
 mod seal;
+mod sealing;
+mod sessions;
+mod sharing;
 mod store;
 
 use std::sync::Arc;
 
 pub use account::{Account, Credentials, Health, HealthError, Owner, Tokens};
 pub use accounts::{NewAccount, Reconnected, Validity};
+pub use backup::BackupError;
+pub use callers::{Binding, CallerDetails, CallerToken, StoredCaller};
 pub use changes::{Change, Changes};
+pub use clients::{OAuthClientDetails, OAuthClientRecord};
+pub use connecting::{ConnectToken, ConnectTokenDetails, PendingFlow};
+pub use duties::Webhook;
 pub use error::Error;
 pub use filter::Filter;
 pub use key::{KeyError, KeyId, MasterKey};
 pub use open::{Location, OpenError};
+pub use people::{
+    Environment, ExternalUser, Member, MemberDetails, Project, ProjectDetails, Role, UnknownWord,
+};
 pub use refresh::{Attempt, Claim, Claimed, Committed, Due, Failed, Renewed};
+pub use rotation::Progress;
 pub use seal::SealError;
+pub use sessions::{ApiClient, ApiClientDetails, Session, SessionDetails, SessionOf};
+pub use sharing::Share;
 
 use crate::clock::Clock;
 use store::Store;
@@ -52,9 +73,17 @@ impl Vault {
     /// Opens the store, makes it if there is none, and brings its tables up to date. Nothing is
     /// written before the master key has been proved.
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
+        Self::open_with(settings, None).await
+    }
+
+    /// With a backup the store must be new, and is filled from it.
+    async fn open_with(
+        settings: Settings,
+        backup: Option<&backup::Backup>,
+    ) -> Result<Self, OpenError> {
         let keys = seal::Keys::new(settings.keys).ok_or(OpenError::NoKey)?;
         let place = settings.location.name();
-        let opening = open::Opening { place, keys: &keys, clock: &settings.clock };
+        let opening = open::Opening { place, keys: &keys, clock: &settings.clock, backup };
         let (engine, pools) = opening.open(&settings.location).await?;
         let store = Store::new(engine, pools, keys, settings.node, settings.clock);
         Ok(Self { store: Arc::new(store) })

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Executor as _, Row as _};
 
+use super::backup::Backup;
 use super::error::Error;
 use super::key::KeyId;
 use super::seal::{Keys, Place};
@@ -81,6 +82,8 @@ pub(super) struct Opening<'a> {
     pub(super) place: String,
     pub(super) keys: &'a Keys,
     pub(super) clock: &'a Clock,
+    /// What a new store is to be filled with; an old one is then refused.
+    pub(super) backup: Option<&'a Backup>,
 }
 
 impl Opening<'_> {
@@ -95,6 +98,8 @@ impl Opening<'_> {
     async fn sqlite(&self, path: &Path) -> Result<Pools, OpenError> {
         if !path.try_exists().map_err(|e| self.failed(sqlx::Error::Io(e)))? {
             self.create_sqlite(path).await?;
+        } else if self.backup.is_some() {
+            return Err(OpenError::Foreign { place: self.place.clone() });
         }
         let found = self.probe_sqlite(path).await?;
         self.accept(&found)?;
@@ -110,6 +115,9 @@ impl Opening<'_> {
         let mut connection =
             AnyConnection::connect(url.expose()).await.map_err(|e| self.failed(e))?;
         let found = self.inspect(Engine::Postgres, &mut connection).await?;
+        if self.backup.is_some() && found.version > 0 {
+            return Err(OpenError::Foreign { place: self.place.clone() });
+        }
         self.accept(&found)?;
         if !self.is_current(&found) {
             self.migrate(Engine::Postgres, &mut connection).await?;
@@ -257,30 +265,56 @@ impl Opening<'_> {
         }
         let found = self.inspect(engine, &mut tx).await?;
         self.accept(&found)?;
-        self.upgrade(engine, &mut tx, found.version).await.map_err(|e| self.failed(e))?;
-        if !found.keys.iter().any(|(id, _)| *id == self.keys.active().id().to_string()) {
-            self.list_key(&mut tx, self.keys.active().id()).await?;
+        let listed = match self.backup.filter(|_| found.version == 0) {
+            Some(backup) => self.fill(engine, &mut tx, backup).await?,
+            None => found.keys,
+        };
+        let filled = self.backup.map_or(0, |backup| backup.schema);
+        let version = found.version.max(filled);
+        self.upgrade(engine, &mut tx, version, LATEST).await.map_err(|e| self.failed(e))?;
+        let active = self.keys.active().id();
+        if !listed.iter().any(|(id, _)| *id == active.to_string()) {
+            self.list_key(&mut tx, active).await?;
         }
         tx.commit().await.map_err(|e| self.failed(e))
+    }
+
+    /// The keys are proved before the transaction ends, so a backup that they do not fit leaves
+    /// nothing behind.
+    async fn fill(
+        &self,
+        engine: Engine,
+        tx: &mut AnyConnection,
+        backup: &Backup,
+    ) -> Result<Vec<(String, Vec<u8>)>, OpenError> {
+        self.upgrade(engine, tx, 0, backup.schema).await.map_err(|e| self.failed(e))?;
+        backup.pour(tx).await.map_err(|e| self.failed(e))?;
+        let listed = self.key_rows(tx).await?;
+        if listed.is_empty() {
+            return Err(self.damaged("it does not name its master key"));
+        }
+        self.accept_keys(&listed)?;
+        Ok(listed)
     }
 
     async fn upgrade(
         &self,
         engine: Engine,
         tx: &mut AnyConnection,
-        version: i64,
+        from: i64,
+        to: i64,
     ) -> Result<(), sqlx::Error> {
-        if version == 0 {
+        if from == 0 {
             let create = "CREATE TABLE schema_version (version BIGINT NOT NULL); \
                           INSERT INTO schema_version (version) VALUES (0)";
             tx.execute(sqlx::raw_sql(create)).await?;
         }
-        let done = usize::try_from(version).unwrap_or(0);
-        for migration in &MIGRATIONS[done..] {
+        let place = |version: i64| usize::try_from(version).unwrap_or(0);
+        for migration in MIGRATIONS.iter().take(place(to)).skip(place(from)) {
             let text = migration.replace("BYTES", bytes_type(engine));
             tx.execute(sqlx::raw_sql(AssertSqlSafe(text))).await?;
         }
-        tx.execute(sql("UPDATE schema_version SET version = $1").bind(LATEST)).await.map(|_| ())
+        tx.execute(sql("UPDATE schema_version SET version = $1").bind(to)).await.map(|_| ())
     }
 
     async fn list_key(&self, tx: &mut AnyConnection, id: KeyId) -> Result<(), OpenError> {

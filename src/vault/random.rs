@@ -30,6 +30,13 @@ pub(super) fn text(chars: usize) -> Result<String, Error> {
     Ok(out)
 }
 
+/// A positive number of 62 random bits.
+pub(super) fn number() -> Result<i64, Error> {
+    let mut bytes = [0; 8];
+    fill_random(&mut bytes).map_err(|_| Error::unavailable("the system gives no random bytes"))?;
+    Ok((i64::from_be_bytes(bytes) & (i64::MAX >> 1)).max(1))
+}
+
 /// JSON in a buffer that is wiped. Its size is found first, since a buffer that grows leaves what
 /// it held behind.
 pub(super) fn json<T: Serialize>(value: &T) -> Plain {

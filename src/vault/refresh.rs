@@ -234,7 +234,7 @@ fn refusal(row: &Row, seen: i64, now: i64) -> Result<Option<Claim>, Error> {
 
 /// The time that leases count by: the database's own where nodes share one, so that a node whose
 /// clock is ahead does not take what others hold.
-async fn now(store: &Store, tx: &mut Tx) -> Result<i64, Error> {
+pub(super) async fn now(store: &Store, tx: &mut Tx) -> Result<i64, Error> {
     if let Some(now) = store.lease_now() {
         return Ok(now);
     }
@@ -356,7 +356,7 @@ fn due_of(row: &Row) -> Result<Due, Error> {
     })
 }
 
-fn lease_ms(lease: Duration) -> i64 {
+pub(super) fn lease_ms(lease: Duration) -> i64 {
     i64::try_from(lease.as_millis()).unwrap_or(i64::MAX / 4)
 }
 

@@ -9,6 +9,7 @@ use sqlx::any::AnyRow;
 
 use super::error::Error;
 use super::store::{at, ms};
+use crate::secret::TokenDigest;
 
 /// One row of an answer.
 pub(super) struct Row(AnyRow);
@@ -61,6 +62,10 @@ impl Row {
         self.text_or_none(column)?
             .map(|text| text.parse().map_err(|_| unexpected(column)))
             .transpose()
+    }
+
+    pub(super) fn digest(&self, column: &str) -> Result<TokenDigest, Error> {
+        TokenDigest::from_hex(&self.text(column)?).ok_or_else(|| unexpected(column))
     }
 
     pub(super) fn list(&self, column: &str) -> Result<Vec<String>, Error> {

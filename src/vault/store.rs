@@ -13,8 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use sqlx::any::{AnyArguments, AnyPoolOptions};
+use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
-use sqlx::{Any, AnyPool, AssertSqlSafe, Executor as _, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Executor as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::changes::Noted;
@@ -61,7 +62,9 @@ struct Writers {
 /// A transaction under way, and what it will tell others.
 pub(super) struct Tx {
     engine: Engine,
-    sql: Transaction<'static, Any>,
+    /// Not sqlx's own transaction: SQLite ends one by itself when the disk is full, and sqlx then
+    /// believes for ever that it is still open. `None` once the connection was thrown away.
+    connection: Option<PoolConnection<Any>>,
     changes: Vec<Noted>,
     sealed: bool,
     /// The transaction cannot go on.
@@ -156,6 +159,32 @@ impl Store {
         Ok(self.readers.fetch_optional(sql).await?.map(Row::from))
     }
 
+    /// One statement as a transaction: how many rows it touched, and told only if it was any.
+    pub(super) async fn change(&self, told: Option<Noted>, sql: Sql) -> Result<u64, Error> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                let touched = tx.run(sql).await?;
+                if let Some(change) = told.filter(|_| touched > 0) {
+                    tx.note(change);
+                }
+                Ok(touched)
+            })
+        })
+        .await
+    }
+
+    /// The same for a statement that writes something sealed.
+    pub(super) async fn change_sealed(&self, told: Option<Noted>, sql: Sql) -> Result<u64, Error> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                tx.seals();
+                tx.note_if(told);
+                tx.run(sql).await
+            })
+        })
+        .await
+    }
+
     fn check_file(&self) -> Result<(), Error> {
         self.writers.file.as_ref().map_or(Ok(()), DatabaseFile::check)
     }
@@ -236,47 +265,56 @@ impl Writers {
         for job in jobs {
             let outcome = match &mut tx {
                 Ok(open) => open.step(job, grouped).await,
-                Err(refusal) => Err((job, refusal.clone())),
+                Err(refusal) => job(Err(refusal.clone())).await,
             };
-            match outcome {
-                Ok(outcome) => answers.push(outcome.answer),
-                Err((job, refusal)) => {
-                    answers.push(job(Err(refusal.clone())).await.answer);
-                    tx = Err(refusal);
-                }
-            }
-            if let Ok(open) = &tx
-                && let Some(error) = open.broken.clone()
+            answers.push(outcome.answer);
+            if let Ok(open) = &mut tx
+                && let Some(error) = open.broken.take()
             {
+                open.undo_all().await;
                 tx = Err(error);
             }
         }
-        self.end(tx?).await
+        let mut tx = tx?;
+        let ended = self.end(&mut tx).await;
+        if ended.is_err() {
+            tx.undo_all().await;
+        }
+        ended
     }
 
     async fn begin(&self) -> Result<Tx, Error> {
         self.file.as_ref().map_or(Ok(()), DatabaseFile::check)?;
-        let sql = match self.engine {
-            // Takes the write lock at once: a transaction that reads first and writes later
-            // fails, instead of waiting, when another process wrote in between.
-            Engine::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
-            Engine::Postgres => self.pool.begin().await?,
+        let connection = Some(self.pool.acquire().await?);
+        let (engine, changes) = (self.engine, Vec::new());
+        let mut tx = Tx { engine, connection, changes, sealed: false, broken: None };
+        // On SQLite it takes the write lock at once: a transaction that reads first and writes
+        // later fails, instead of waiting, when another process wrote in between.
+        let begun = match engine {
+            Engine::Sqlite => tx.run(sql("BEGIN IMMEDIATE")).await,
+            Engine::Postgres => tx.run(sql("BEGIN")).await,
         };
-        Ok(Tx { engine: self.engine, sql, changes: Vec::new(), sealed: false, broken: None })
+        match begun {
+            Ok(_) => Ok(tx),
+            Err(error) => {
+                tx.undo_all().await;
+                Err(error)
+            }
+        }
     }
 
     /// Counting up the revision comes last and locks its one row until the commit: revisions
     /// become visible in their order and without gaps, and no two transactions can wait for each
     /// other here.
-    async fn end(&self, mut tx: Tx) -> Result<(), Error> {
+    async fn end(&self, tx: &mut Tx) -> Result<(), Error> {
         if tx.sealed {
-            self.fence(&mut tx).await?;
+            self.fence(tx).await?;
         }
         if !tx.changes.is_empty() {
             let changes = std::mem::take(&mut tx.changes);
-            super::changes::record(&mut tx, &changes, ms(self.clock.now())).await?;
+            super::changes::record(tx, &changes, ms(self.clock.now())).await?;
         }
-        Ok(tx.sql.commit().await?)
+        tx.run(sql("COMMIT")).await.map(|_| ())
     }
 
     /// What was sealed with a retired key could not be opened any more once the operator takes
@@ -310,16 +348,30 @@ impl Tx {
     }
 
     pub(super) async fn one(&mut self, sql: Sql) -> Result<Option<Row>, Error> {
-        Ok(self.sql.fetch_optional(sql).await?.map(Row::from))
+        Ok(self.connection()?.fetch_optional(sql).await?.map(Row::from))
     }
 
     pub(super) async fn all(&mut self, sql: Sql) -> Result<Vec<Row>, Error> {
-        Ok(self.sql.fetch_all(sql).await?.into_iter().map(Row::from).collect())
+        Ok(self.connection()?.fetch_all(sql).await?.into_iter().map(Row::from).collect())
     }
 
     /// How many rows the statement touched.
     pub(super) async fn run(&mut self, sql: Sql) -> Result<u64, Error> {
-        Ok(self.sql.execute(sql).await?.rows_affected())
+        Ok(self.connection()?.execute(sql).await?.rows_affected())
+    }
+
+    fn connection(&mut self) -> Result<&mut AnyConnection, Error> {
+        self.connection.as_deref_mut().ok_or_else(|| Error::unavailable("the connection was lost"))
+    }
+
+    /// Undoes the transaction; a connection that cannot even do that is thrown away, so that
+    /// nobody gets it with a transaction half open.
+    async fn undo_all(&mut self) {
+        if self.run(sql("ROLLBACK")).await.is_err()
+            && let Some(connection) = self.connection.take()
+        {
+            let _ = connection.close().await;
+        }
     }
 
     pub(super) fn note(&mut self, change: Noted) {
@@ -328,16 +380,20 @@ impl Tx {
         }
     }
 
+    pub(super) fn note_if(&mut self, change: Option<Noted>) {
+        change.into_iter().for_each(|change| self.note(change));
+    }
+
     /// This transaction writes something sealed with the active key.
     pub(super) fn seals(&mut self) {
         self.sealed = true;
     }
 
-    /// Runs one of the jobs, behind a savepoint if there are others. `Err` gives the job back
-    /// unrun.
-    async fn step(&mut self, job: Job, grouped: bool) -> Result<Outcome, (Job, Error)> {
+    /// Runs one of the jobs, behind a savepoint if there are others.
+    async fn step(&mut self, job: Job, grouped: bool) -> Outcome {
         if grouped && let Err(error) = self.run(sql("SAVEPOINT job")).await {
-            return Err((job, error));
+            self.broken = Some(error.clone());
+            return job(Err(error)).await;
         }
         let (noted, sealed) = (self.changes.len(), self.sealed);
         let outcome = job(Ok(&mut *self)).await;
@@ -351,7 +407,7 @@ impl Tx {
             (true, true) => self.run(sql("RELEASE SAVEPOINT job")).await.err(),
             (true, false) => self.undo().await.err(),
         };
-        Ok(outcome)
+        outcome
     }
 
     async fn undo(&mut self) -> Result<(), Error> {

@@ -43,6 +43,7 @@ pub struct House {
     pub key: MasterKey,
     pub clock: Clock,
     postgres: Option<Secret>,
+    file: std::path::PathBuf,
 }
 
 impl House {
@@ -59,7 +60,13 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let key = MasterKey::generate().unwrap();
         let clock = Clock::manual(start());
-        Self { folder, key, clock, postgres }
+        let file = folder.path().join("countersign.db");
+        Self { folder, key, clock, postgres, file }
+    }
+
+    /// Moves the database to another place, before it is opened.
+    pub fn at(&mut self, file: std::path::PathBuf) {
+        self.file = file;
     }
 
     pub fn is_sqlite(&self) -> bool {
@@ -67,7 +74,7 @@ impl House {
     }
 
     pub fn file(&self) -> std::path::PathBuf {
-        self.folder.path().join("countersign.db")
+        self.file.clone()
     }
 
     pub fn location(&self) -> Location {

@@ -1,8 +1,15 @@
 //! The store, the same tests on both engines.
 
+// Helpers may unwrap as tests may.
+#![allow(clippy::unwrap_used)]
+
 mod accounts;
 mod feed;
+mod hostile;
 mod house;
+mod outage;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod refresh;
+mod rotation;
+mod tables;

@@ -51,6 +51,13 @@ async fn claimed(vault: &Vault, account: &Account) -> Box<Claimed> {
     }
 }
 
+/// A whole refresh, as a node does it.
+pub async fn renew(vault: &Vault, account: &Account) {
+    let mine = claimed(vault, account).await;
+    let done = vault.commit(&mine.attempt, &renewed("at-2", "rt-2")).await.unwrap();
+    assert_eq!(done, Committed::Done { version: 2 });
+}
+
 crate::on_both_engines! {
     async fn a_claim_gives_the_tokens_and_keeps_others_out_until_it_ends(house: House) {
         let (one, two) = (house.node("node-1").await, house.node("node-2").await);
