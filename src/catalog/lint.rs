@@ -23,24 +23,37 @@ pub fn lint(app: &App) -> Vec<Mistake> {
         notes.attachments();
         notes.urls();
         notes.kind();
+        notes.grants();
         notes.query_beside_header();
     }
     found
 }
 
-struct Notes<'a> {
+pub(super) struct Notes<'a> {
     app: &'a App,
     auth: &'a Auth,
     found: &'a mut Vec<Mistake>,
 }
 
-impl Notes<'_> {
-    fn mistake(&mut self, key: &str, text: impl Into<String>) {
+impl<'a> Notes<'a> {
+    pub(super) fn auth(&self) -> &'a Auth {
+        self.auth
+    }
+
+    pub(super) fn push(&mut self, mistake: Mistake) {
+        self.found.push(mistake);
+    }
+
+    pub(super) fn declares(&self, hole: &str) -> bool {
+        is_declared(self.auth, hole)
+    }
+
+    pub(super) fn mistake(&mut self, key: &str, text: impl Into<String>) {
         let mistake = self.at(key, text);
         self.found.push(mistake);
     }
 
-    fn at(&self, key: &str, text: impl Into<String>) -> Mistake {
+    pub(super) fn at(&self, key: &str, text: impl Into<String>) -> Mistake {
         let key = format!("auth.{}.{key}", self.auth.id);
         Mistake::new(&self.app.file, self.auth.line, key, text)
     }
@@ -295,6 +308,8 @@ fn oauth_urls(auth: &Auth) -> Vec<(String, &Template)> {
             ("token_url", &o.token_url),
             ("refresh_url", &o.refresh_url),
             ("revoke_url", &o.revoke_url),
+            ("device_authorization_url", &o.device_authorization_url),
+            ("issuer", &o.issuer),
             ("registration_url", &o.registration_url),
             ("refresh.url", &o.refresh.url),
         ];
@@ -315,10 +330,12 @@ fn oauth_urls(auth: &Auth) -> Vec<(String, &Template)> {
 /// Secrets, codes and tokens travel to these, so TLS is not for the file to decide.
 fn check_secure(url: &str, auth: &Auth) -> Result<(), String> {
     let (pattern, _) = url_pattern(url, auth)?;
-    if pattern.clear_text {
-        return Err("must start with https://".to_owned());
+    if pattern.clear_text && !(auth.clear_text && is_private_name(pattern.host.suffix())) {
+        let mend = "must start with https://; clear_text = true allows http on this machine";
+        return Err(mend.to_owned());
     }
-    match pattern.origins().iter().any(|origin| origin.host.ip().is_some()) {
+    let is_address = |ip: std::net::IpAddr| !(pattern.clear_text && ip.is_loopback());
+    match pattern.origins().iter().any(|origin| origin.host.ip().is_some_and(is_address)) {
         true => Err("must name a host, not an address".to_owned()),
         false => check_reach(&pattern),
     }

@@ -9,6 +9,7 @@ mod grants;
 mod hosts;
 mod index;
 mod lint;
+mod lint_grants;
 mod mistake;
 mod parse;
 mod parse_grants;
@@ -34,6 +35,7 @@ pub use grants::{
 pub use hosts::{Error as HostError, HostPattern, HostTemplate, Origin};
 pub use index::{Claims, HostIndex};
 pub use lint::lint;
+pub use lint_grants::JWT_ALGORITHMS;
 pub use mistake::{Mistake, Severity, did_you_mean};
 pub use path::{PathGlob, is_odd, prefix_covers};
 

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use super::*;
+use crate::catalog::{Lifetime, Param, Strategy};
 use crate::inject::{Attachment, Signature};
 
 fn mistakes(text: &str) -> Vec<String> {
@@ -142,7 +145,23 @@ error_in_200 = { path = "/error", present = true, error_path = "/error" }
 expires_in = "unknown"
 expires_as = "timestamp"
 expires_at_field = "/expires_at"
-refresh = { supported = true, rotates = "may", requires = "x", optional = true, strategy = "x", url = "https://a.test/r", method = "POST", params = { a = "b" }, grace_seconds = 60, lifetime_field = "/x", token_in = "header" }
+refresh = { supported = true, rotates = "may", requires = "x", optional = true, strategy = "exchange", url = "https://a.test/r", method = "POST", params = { a = "b" }, grace_seconds = 60, lifetime_field = "/x", token_in = "header", params_drop = ["x"], headers = { X = "y" }, client_auth = "none", send_scope = true, keep_token = true, min_interval = "9m", lead = 30, idle_ttl = "60d", absolute_ttl = "365d" }
+device_authorization_url = "https://a.test/device"
+device_params = { a = "b" }
+token_params_drop = ["grant_type"]
+client_assertion = { alg = "ES256", audience = "https://a.test", ttl = "5m" }
+callback_code_encoded = true
+issuer = "https://a.test"
+issuer_in_callback = true
+identity = "/user/id"
+token_types = ["bot"]
+error_fields = { code = "/status", message = "/message" }
+dead_codes = ["gone"]
+client_codes = ["bad_app"]
+transient_codes = ["busy"]
+dead_signal = { status = [403], www_authenticate = "invalid", path = "/error", values = ["token_expired"] }
+zero_expires_never = true
+max_concurrency = 2
 [auth.key.oauth1]
 request_token_url = "https://a.test/1"
 authorize_url = "https://a.test/2"
@@ -170,6 +189,9 @@ expect = { status = [200, 201], status_not = 401, json = { "/data/me/id" = "pres
     assert_eq!(oauth2.expires_in, Lifetime::Unknown);
     assert_eq!(oauth2.token_params["expires_in"], Param::Literal(1800.into()));
     assert_eq!(oauth2.refresh.grace, Some(Duration::from_secs(60)));
+    assert_eq!(oauth2.refresh.idle_ttl, Some(Duration::from_secs(60 * 86_400)));
+    assert_eq!(oauth2.refresh.lead, Some(Duration::from_secs(30)));
+    assert_eq!(oauth2.refresh.strategy, Some(Strategy::Exchange));
     assert_eq!(oauth2.capture.len(), 2);
     assert_eq!(auth.test.as_ref().map(|test| test.expect.status.clone()), Some(vec![200, 201]));
 }

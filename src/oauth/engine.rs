@@ -214,10 +214,10 @@ fn self_signed<'a>(terms: &Terms<'a>) -> Option<&'a Jwt> {
     terms.auth.jwt.as_ref().filter(|_| alone)
 }
 
-type Captured = (BTreeMap<String, String>, Properties);
+pub(super) type Captured = (BTreeMap<String, String>, Properties);
 
 /// Some servers say in the callback which of their hosts has the code.
-fn captured_of_callback(
+pub(super) fn captured_of_callback(
     terms: &Terms<'_>,
     oauth2: &OAuth2,
     callback: &Callback,

@@ -34,6 +34,8 @@ pub enum Error {
     Random,
     #[error("client certificates at the token endpoint are not supported")]
     ClientCertificate,
+    #[error("SAML assertions are not supported")]
+    Saml,
     #[error("the callback is signed in a way that is not supported: {0}")]
     CallbackCheck(String),
 }

@@ -59,6 +59,9 @@ pub(super) fn without_person(
     oauth2: &OAuth2,
     now: SystemTime,
 ) -> Result<Call, Error> {
+    if oauth2.assertion == Some(Assertion::Saml) {
+        return Err(Error::Saml);
+    }
     let mut draft = Draft::to_token_endpoint(terms, oauth2, now);
     if let Some(grant) = grant_type(terms, oauth2) {
         draft.params.set("grant_type", grant);
@@ -103,7 +106,8 @@ pub(super) fn renewal(
     held: Option<&Tokens>,
     now: SystemTime,
 ) -> Result<Call, TokenError> {
-    match strategy(terms, oauth2) {
+    let strategy = strategy(terms, oauth2);
+    match strategy {
         Strategy::Reissue => Ok(without_person(terms, oauth2, now)?),
         Strategy::RefreshToken => {
             let refresh = held.and_then(|tokens| tokens.refresh.as_ref());
@@ -112,7 +116,12 @@ pub(super) fn renewal(
         }
         Strategy::Exchange | Strategy::Extend => {
             let tokens = held.ok_or_else(|| lacks("access token"))?;
-            Ok(by_access_token(terms, oauth2, tokens, now)?)
+            match (strategy, &tokens.refresh) {
+                (Strategy::Extend, Some(refresh)) => {
+                    Ok(refresh_token(terms, oauth2, (tokens, refresh), now)?)
+                }
+                _ => Ok(by_access_token(terms, oauth2, tokens, now)?),
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::expression;
 use super::values::Values;
 use super::{Terms, random_hex};
-use crate::catalog::{ClientAssertion, Jwt};
+use crate::catalog::{ClientAssertion, JWT_ALGORITHMS, Jwt};
 use crate::clock::unix_ms;
 use crate::secret::Secret;
 
@@ -35,8 +35,8 @@ const BACKDATED: Duration = Duration::from_secs(60);
 /// Why nothing was signed. Never repeats anything of the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("the signature algorithm \"{0}\" is not one of {ALGORITHMS}")]
-    Algorithm(String),
+    #[error("the signature algorithm \"{name}\" is not one of {}", JWT_ALGORITHMS.join(", "))]
+    Algorithm { name: String },
     #[error("the key is not a PEM private key; it begins with -----BEGIN PRIVATE KEY-----")]
     NotPem,
     #[error("the key is encrypted; store it without a passphrase (openssl pkey -in key.pem)")]
@@ -50,10 +50,6 @@ pub enum Error {
     #[error(transparent)]
     Expression(#[from] expression::Error),
 }
-
-/// What [`Error::Algorithm`] offers.
-pub const ALGORITHMS: &str =
-    "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, HS256, HS384, HS512";
 
 enum Algorithm {
     Rsa(&'static dyn RsaEncoding),
@@ -74,7 +70,7 @@ fn algorithm(name: &str) -> Result<Algorithm, Error> {
         "HS256" => Algorithm::Hmac(hmac::HMAC_SHA256),
         "HS384" => Algorithm::Hmac(hmac::HMAC_SHA384),
         "HS512" => Algorithm::Hmac(hmac::HMAC_SHA512),
-        other => return Err(Error::Algorithm(other.to_owned())),
+        other => return Err(Error::Algorithm { name: other.to_owned() }),
     })
 }
 

@@ -28,7 +28,7 @@ pub use authorize::{Authorization, Callback, state_param};
 pub use device::{DeviceAuthorization, Poll};
 pub use engine::{Engine, Revoked};
 pub use error::Error;
-pub use jwt::{ALGORITHMS, Error as KeyError};
+pub use jwt::Error as KeyError;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 
@@ -66,3 +66,8 @@ fn random_hex() -> Result<String, Error> {
     SystemRandom::new().fill(&mut bytes).map_err(|_| Error::Random)?;
     Ok(crate::secret::hex(&bytes))
 }
+
+#[cfg(test)]
+mod quirks_tests;
+#[cfg(test)]
+mod trial;
