@@ -4,31 +4,61 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The wall clock, or one that a test moves.
+/// The system's clocks, or ones that a test moves.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
     #[default]
     System,
-    /// Milliseconds since the Unix epoch.
-    Manual(Arc<AtomicU64>),
+    Manual(Arc<Manual>),
+}
+
+/// Both in milliseconds.
+#[derive(Debug, Default)]
+pub struct Manual {
+    since_epoch: AtomicU64,
+    uptime: AtomicU64,
 }
 
 impl Clock {
     pub fn manual(start: SystemTime) -> Self {
-        Self::Manual(Arc::new(AtomicU64::new(unix_ms(start))))
+        let since_epoch = AtomicU64::new(unix_ms(start));
+        Self::Manual(Arc::new(Manual { since_epoch, uptime: AtomicU64::default() }))
     }
 
     pub fn now(&self) -> SystemTime {
         match self {
             Self::System => SystemTime::now(),
-            Self::Manual(ms) => UNIX_EPOCH + Duration::from_millis(ms.load(Ordering::Relaxed)),
+            Self::Manual(manual) => {
+                UNIX_EPOCH + Duration::from_millis(manual.since_epoch.load(Ordering::Relaxed))
+            }
+        }
+    }
+
+    /// Time since the machine started, sleep included: no step of the wall clock moves it, and a
+    /// token that expired while the machine slept is seen to have expired.
+    pub fn uptime(&self) -> Duration {
+        match self {
+            Self::System => {
+                let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+            }
+            Self::Manual(manual) => Duration::from_millis(manual.uptime.load(Ordering::Relaxed)),
         }
     }
 
     /// Moves a manual clock on; the system's clock is left alone.
     pub fn advance(&self, by: Duration) {
-        if let Self::Manual(ms) = self {
-            ms.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if let Self::Manual(manual) = self {
+            let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+            manual.since_epoch.fetch_add(ms, Ordering::Relaxed);
+            manual.uptime.fetch_add(ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets a manual wall clock, as an operator or NTP may; time since the start goes on.
+    pub fn step_to(&self, at: SystemTime) {
+        if let Self::Manual(manual) = self {
+            manual.since_epoch.store(unix_ms(at), Ordering::Relaxed);
         }
     }
 }
@@ -58,5 +88,7 @@ mod tests {
         clock.advance(Duration::from_millis(1500));
         assert_eq!(unix_ms(clock.now()), 11_500);
         assert_eq!(rfc3339(clock.now()), "1970-01-01T00:00:11.500Z");
+        clock.step_to(UNIX_EPOCH);
+        assert_eq!((unix_ms(clock.now()), clock.uptime()), (0, Duration::from_millis(1500)));
     }
 }

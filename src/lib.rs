@@ -39,7 +39,8 @@ pub mod credentials;
 // 9: the journey of a request.
 pub mod forward;
 
-// 10: listener, tunnel, intercept, gateway, CA.
+// 10: listener, tunnel, intercept, gateway, CA; connecting accounts.
+pub mod connect;
 pub mod proxy;
 
 // 11: pages, metrics and health.

@@ -2,7 +2,9 @@
 //! scripts. Pure: a catalog in, text or values out.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::catalog::{App, Auth, Catalog, Field, FieldOrigin, Mistake};
@@ -65,6 +67,17 @@ pub fn show_json(app: &App) -> Value {
 /// What is worth a look in a catalog that loaded: warnings, since mistakes stop it from loading.
 pub fn lint(catalog: &Catalog) -> Vec<Mistake> {
     catalog.warnings()
+}
+
+/// The app of that id.
+///
+/// # Errors
+/// When there is none; says how to search.
+pub fn find<'a>(catalog: &'a Catalog, id: &str) -> anyhow::Result<&'a Arc<App>> {
+    catalog.app(id).with_context(|| {
+        let shown: String = id.chars().filter(|c| !c.is_control()).take(64).collect();
+        format!("no app is called \"{shown}\"; `countersign apps list {shown}` searches")
+    })
 }
 
 fn chosen<'a>(catalog: &'a Catalog, words: Option<&str>) -> Vec<&'a App> {

@@ -1,20 +1,29 @@
 //! The command line. Each command is a room's work with words around it.
 
+mod accounts;
 pub mod apps;
 mod apps_test;
+mod ask;
 pub mod audit;
+mod auth;
 pub mod ca;
+mod callers;
 pub mod check;
 pub mod client_files;
+mod connect;
 mod demo;
 pub mod doctor;
 pub mod env;
 pub mod environment;
+mod keys;
+mod loopback;
+mod oauth_clients;
 mod own_proxy;
 pub mod policy;
 mod probe;
 pub mod run;
 mod serve;
+mod show;
 mod supervisor;
 mod token;
 
@@ -25,6 +34,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::catalog::Mistake;
+use crate::forward::Stored;
 use crate::serve::{LoadError, Loaded, Source, load};
 
 /// Put HTTPS_PROXY in front of any program, and its API calls leave with the right credential.
@@ -48,6 +58,32 @@ enum Command {
     Run(run::RunArgs),
     /// Print the variables that make programs use the proxy: eval "$(countersign env)"
     Env(env::EnvArgs),
+    /// Connect an account: keys are asked for, for OAuth the browser goes to the provider
+    Connect(Box<connect::Args>),
+    /// Accounts that were connected
+    #[command(subcommand)]
+    Accounts(Box<accounts::AccountsCommand>),
+    /// Who may send requests, and with which accounts
+    #[command(subcommand)]
+    Callers(Box<callers::CallersCommand>),
+    /// The clients that you registered with providers
+    #[command(subcommand, name = "oauth-clients")]
+    OAuthClients(Box<oauth_clients::OAuthClientsCommand>),
+    /// Print the credential of an app's account, for scripts that must have it: the $auth object
+    Auth(auth::Args),
+    /// The master key of the store
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Write a copy of the store, still sealed, while it is in use
+    Backup {
+        /// A file that does not exist yet
+        file: PathBuf,
+    },
+    /// Fill an empty store from a backup
+    Restore {
+        /// The file that `countersign backup` wrote
+        file: PathBuf,
+    },
     /// Check the setup, or prove that a command goes through the proxy and trusts its CA
     Doctor(doctor::DoctorArgs),
     /// Check the configuration and report every mistake
@@ -225,6 +261,14 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Demo(args) => demo::run(&args).await,
         Command::Run(args) => own_proxy::run(&args, &source).await,
         Command::Env(args) => own_proxy::env(&args, &source, &mut out).await,
+        Command::Connect(args) => connect::run(&args, &source, &mut out).await,
+        Command::Accounts(command) => accounts::run(&command, &source, &mut out).await,
+        Command::Callers(command) => callers::run(&command, &source, &mut out).await,
+        Command::OAuthClients(command) => oauth_clients::run(&command, &source, &mut out).await,
+        Command::Auth(args) => auth::run(&args, &source, &mut out).await,
+        Command::Keys(command) => keys::run(&command, &source, &mut out).await,
+        Command::Backup { file } => keys::backup(&file, &source, &mut out).await,
+        Command::Restore { file } => keys::restore(&file, &source, &mut out).await,
         Command::Doctor(args) => own_proxy::doctor(&args, &source, &mut out).await,
         Command::Check { json } => check_command(json, &source, &mut out).await,
         Command::Ca(command) => {
@@ -250,6 +294,26 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     }
 }
 
+/// Who sits at the terminal, as well as the system knows.
+fn whoami() -> String {
+    let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let uid = rustix::process::getuid().as_raw();
+    match name {
+        Some(name) => format!("terminal: {name} (uid {uid})"),
+        None => format!("terminal: uid {uid}"),
+    }
+}
+
+/// Leaves a note for the audit, which a server writes down.
+async fn note(
+    shop: &crate::serve::Workshop,
+    what: &str,
+    subject: &str,
+    detail: &str,
+) -> anyhow::Result<()> {
+    Ok(shop.vault().note(what, subject, detail, &whoami()).await?)
+}
+
 fn print(said: &policy::Output, out: &mut impl std::io::Write) -> anyhow::Result<u8> {
     writeln!(out, "{}", said.text.trim_end())?;
     Ok(said.code)
@@ -271,7 +335,7 @@ async fn check_command(
     let unreadable = crate::serve::unreadable_files(&loaded.config);
     let mut mistakes: Vec<_> =
         unreadable.into_iter().map(|(key, why)| Mistake::new(&*file, None, key, why)).collect();
-    match crate::forward::World::build(&loaded.config, None).await {
+    match crate::forward::World::build(&loaded.config, &Stored::default(), None).await {
         Ok(world) if mistakes.is_empty() => {
             print(&check::check(&loaded.config, &world.index, source.mode(), json), out)
         }
@@ -340,9 +404,7 @@ fn apps_command(
             }
         }
         AppsCommand::Show { app, json } => {
-            let Some(found) = catalog.app(app) else {
-                anyhow::bail!("no app is called \"{app}\"; `countersign apps list {app}` searches");
-            };
+            let found = apps::find(&catalog, app)?;
             match json {
                 true => writeln!(out, "{:#}", apps::show_json(found))?,
                 false => write!(out, "{}", apps::show(found))?,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::mistakes::{choices, listed};
 use super::shape::{Table, Value};
 use super::{Account, Config, Mistake, Place, SecretRef, secrets};
-use crate::catalog::{App, Auth, Catalog, Field, FieldOrigin, HostIndex, Origin};
+use crate::catalog::{App, Auth, Catalog, Field, FieldOrigin, HostIndex, HostPattern, Origin};
 use crate::ids::AccountId;
 use crate::inject::{self, Attachment, Properties};
 use crate::secret::{Secret, TokenDigest};
@@ -313,11 +313,7 @@ impl Account {
         if hosts_need(auth).iter().any(known) {
             return Ok(Vec::new());
         }
-        let value_of = |name: &str| self.fields.get(name).map(String::as_str);
-        auth.hosts
-            .iter()
-            .map(|pattern| pattern.render(value_of).map_err(|error| error.to_string()))
-            .collect()
+        origins(auth, &self.fields)
     }
 
     /// The origins that may get this account's credential: its app's hosts with its own values.
@@ -325,6 +321,23 @@ impl Account {
         let auth = catalog.app(self.app.as_str()).and_then(|app| app.auth(&self.auth));
         auth.and_then(|auth| self.origins_of(auth).ok()).unwrap_or_default()
     }
+}
+
+/// The origins that may get the credential of an account with these fields.
+///
+/// # Errors
+/// When a field is missing or its value is no part of a host.
+pub fn origins(auth: &Auth, fields: &BTreeMap<String, String>) -> Result<Vec<Origin>, String> {
+    let value_of = |name: &str| fields.get(name).map(String::as_str);
+    let render = |pattern: &HostPattern| pattern.render(value_of);
+    auth.hosts.iter().map(|pattern| render(pattern).map_err(|error| error.to_string())).collect()
+}
+
+/// Those of them that the catalog alone does not know: where a field is the whole host.
+pub fn origins_brought(auth: &Auth, fields: &BTreeMap<String, String>) -> Vec<Origin> {
+    let value_of = |name: &str| fields.get(name).map(String::as_str);
+    let whole = auth.hosts.iter().filter(|pattern| pattern.host.is_whole());
+    whole.filter_map(|pattern| pattern.render(value_of).ok()).collect()
 }
 
 fn missing(name: &str, field: Option<&Field>) -> String {
@@ -356,17 +369,26 @@ impl Config {
     /// # Errors
     /// When two apps claim the same.
     pub fn host_index(&self) -> Result<HostIndex, Vec<Mistake>> {
+        self.host_index_with(Vec::new())
+    }
+
+    /// The same, with what accounts of the store bring.
+    ///
+    /// # Errors
+    /// Every host that two apps claim.
+    pub fn host_index_with(
+        &self,
+        stored: Vec<(Origin, Arc<App>)>,
+    ) -> Result<HostIndex, Vec<Mistake>> {
         let brought = self.accounts.iter().flat_map(|account| self.brought_by(account));
-        self.catalog.index().with_accounts(brought)
+        self.catalog.index().with_accounts(brought.chain(stored))
     }
 
     /// Only hosts that are a field as a whole; the index knows the others.
     fn brought_by(&self, account: &Account) -> Vec<(Origin, Arc<App>)> {
         let Some(app) = self.catalog.app(account.app.as_str()) else { return Vec::new() };
         let Some(auth) = app.auth(&account.auth) else { return Vec::new() };
-        let value_of = |name: &str| account.fields.get(name).map(String::as_str);
-        let whole = auth.hosts.iter().filter(|pattern| pattern.host.is_whole());
-        let origins = whole.filter_map(|pattern| pattern.render(value_of).ok());
+        let origins = origins_brought(auth, &account.fields).into_iter();
         origins.map(|origin| (origin, Arc::clone(app))).collect()
     }
 }

@@ -9,6 +9,7 @@ mod callers;
 mod draft;
 mod env;
 mod mistakes;
+mod rules;
 mod secrets;
 mod sections;
 mod shape;
@@ -23,7 +24,10 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
+pub use accounts::{origins, origins_brought};
 pub use draft::Draft;
+pub use rules::{RuleEffect, RuleText, rules_from_json, rules_to_json};
+pub use values::duration;
 
 use crate::catalog::Catalog;
 pub use crate::catalog::Mistake;
@@ -215,6 +219,8 @@ pub struct Vault {
     pub key: Option<SecretRef>,
     /// Keys of before, which open what they sealed until it is sealed anew.
     pub old_keys: Vec<SecretRef>,
+    /// Whether commands and the API may hand out credentials.
+    pub export: bool,
 }
 
 impl Vault {

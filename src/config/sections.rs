@@ -173,6 +173,7 @@ pub(super) fn vault(table: &Table<'_>, base: &Path) -> Vault {
         store: table.value("url").and_then(|url| store(&url, base)).unwrap_or(Store::Sqlite),
         key: table.value("key").and_then(|key| reference(&key, base)),
         old_keys: references(table, "old_keys", base),
+        export: table.flag("export", true),
     };
     table.done();
     vault

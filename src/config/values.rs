@@ -9,7 +9,10 @@ use http::Method;
 use crate::host::{Authority, Host};
 
 /// `500ms`, `30s`, `5m`, `1h`, `7d`. Zero is refused: nothing here can wait for no time.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// When there is no unit, or no number.
+pub fn duration(text: &str) -> Result<Duration, String> {
     const EXPECTED: &str =
         "write a number and a unit: \"500ms\", \"30s\", \"5m\", \"1h\" or \"7d\"";
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -1,53 +1,91 @@
 //! The credentials in memory, ready to attach, and the one place that renews them.
 //!
 //! A [`Slot`] holds one account's credential. Requests read it without a lock; it is swapped whole
-//! when the account's values change. A value is read again when its `ttl` runs out (in the
-//! background, never while a request waits) and when an origin answers 401 (at most one read per
-//! account and interval, whatever the number of requests).
+//! when the account's values change. Where it comes from makes no difference to a request:
+//! [`declared`] accounts are read from references in the configuration, [`stored`] ones from the
+//! vault, and [`Keeper`] refreshes those exactly once, whoever asks.
+
+mod declared;
+mod flight;
+mod keeper;
+mod refused;
+mod retry;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+pub use declared::keep_fresh;
+pub use keeper::{Keeper, Registered, Settings};
+pub use retry::random_share;
+pub use stored::{properties, try_out};
+
 use crate::catalog::{App, Auth, Choice};
-use crate::config::{Account, SecretRef};
+use crate::clock::Clock;
+use crate::config;
 use crate::ids::AccountId;
 use crate::inject::{self, Prepared, Properties};
-use crate::secret::Secret;
 use crate::sources;
-use crate::telemetry::{AuditEvent, Refresh, Telemetry};
-
-/// An origin that answers 401 to everything may not make us run a command for each request.
-const MIN_BETWEEN_FORCED_READS: Duration = Duration::from_secs(10);
+use crate::telemetry::Telemetry;
+use crate::vault;
+use declared::Declared;
+use stored::Stored;
 
 /// One account's credential and where it comes from.
 pub struct Slot {
+    /// By which name people know it.
     pub account: AccountId,
+    /// `apn_…`.
+    pub id: AccountId,
     pub app: Arc<App>,
     auth: usize,
     /// Where the account's requests go when only a path is given: scheme, host and base path.
     base: http::Uri,
     fields: BTreeMap<String, String>,
-    secrets: BTreeMap<String, SecretRef>,
+    clock: Clock,
     current: ArcSwap<Current>,
-    renewal: tokio::sync::Mutex<Option<Instant>>,
     versions: AtomicU64,
+    origin: Origin,
+}
+
+enum Origin {
+    Declared(Declared),
+    Stored(Stored),
 }
 
 /// What a request finds: the credential, or why there is none.
 pub struct Current {
     pub version: u64,
     pub state: State,
-    read_at: Instant,
+    /// From this [uptime](Clock::uptime) on it is not used any more: the token has expired, or what
+    /// kept it from being renewed may have passed.
+    until: Option<Duration>,
+    /// When it was read, as uptime.
+    read_at: Duration,
 }
 
 pub enum State {
     Ready(Attachable),
-    /// The sentence that a refused caller is told.
-    Unavailable(String),
+    Unavailable(Unavailable),
+}
+
+/// Why there is no credential, as a refused caller is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable {
+    pub why: String,
+    pub remedy: Remedy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Another try may do.
+    Wait { seconds: u64 },
+    /// Only the owner can help, by connecting the account anew.
+    Reconnect,
 }
 
 /// Finished credentials by place: the app's own, and the exceptions that it makes.
@@ -57,7 +95,7 @@ pub struct Attachable {
     exceptions: Vec<Prepared>,
 }
 
-/// Why an account cannot be used at all, found at start or on reload.
+/// Why an account cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("accounts.{account}: {source}")]
@@ -66,35 +104,60 @@ pub enum Error {
     Attach { account: AccountId, source: inject::Error },
     #[error("accounts.{account}: {text}")]
     Definition { account: AccountId, text: String },
+    #[error("the account {account}: {source}")]
+    Vault { account: AccountId, source: vault::Error },
 }
 
 impl Slot {
-    /// Reads the account's secrets and renders its credential.
+    /// An account of the configuration: reads its secrets and renders its credential.
     ///
     /// # Errors
     /// When a secret cannot be read or the result cannot be sent.
-    pub async fn open(account: &Account, app: &Arc<App>) -> Result<Self, Error> {
-        let undefined = |text: String| Error::Definition { account: account.name.clone(), text };
-        let auth = app.auths.iter().position(|auth| auth.id == account.auth);
-        let auth = auth.ok_or_else(|| undefined(format!("no auth \"{}\"", account.auth)))?;
-        let slot = Self {
-            account: account.name.clone(),
-            app: app.clone(),
-            auth,
-            base: base_of(&app.auths[auth], &account.fields).map_err(undefined)?,
-            fields: account.fields.clone(),
-            secrets: account.secrets.clone(),
-            current: ArcSwap::from_pointee(Current::unavailable("not read yet")),
-            renewal: tokio::sync::Mutex::new(None),
-            versions: AtomicU64::new(1),
-        };
-        let attachable = slot.read().await?;
-        slot.store(State::Ready(attachable));
+    pub async fn declared(
+        account: &config::Account,
+        app: &Arc<App>,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let names = Names { account: account.name.clone(), id: account.id.clone() };
+        let origin = Origin::Declared(Declared::new(account.secrets.clone()));
+        let slot = Self::new(names, app, &account.auth, &account.fields, clock, origin)?;
+        let attachable = slot.read_declared().await?;
+        slot.store(State::Ready(attachable), None);
         Ok(slot)
+    }
+
+    fn new(
+        names: Names,
+        app: &Arc<App>,
+        auth: &str,
+        fields: &BTreeMap<String, String>,
+        clock: Clock,
+        origin: Origin,
+    ) -> Result<Self, Error> {
+        let undefined = |text| Error::Definition { account: names.account.clone(), text };
+        let at = app.auths.iter().position(|candidate| candidate.id == auth);
+        let at = at.ok_or_else(|| undefined(format!("{} has no auth \"{auth}\"", app.id)))?;
+        let base = base_of(&app.auths[at], fields).map_err(undefined)?;
+        Ok(Self {
+            account: names.account,
+            id: names.id,
+            app: app.clone(),
+            auth: at,
+            base,
+            fields: fields.clone(),
+            clock,
+            current: ArcSwap::from_pointee(Current::not_read()),
+            versions: AtomicU64::new(1),
+            origin,
+        })
     }
 
     pub fn auth(&self) -> &Auth {
         &self.app.auths[self.auth]
+    }
+
+    pub fn fields(&self) -> &BTreeMap<String, String> {
+        &self.fields
     }
 
     pub fn base(&self) -> &http::Uri {
@@ -105,87 +168,37 @@ impl Slot {
         self.current.load()
     }
 
-    /// Whether reading again could help: an inline value or a variable stays what it is.
+    /// Whether the origin's 401 could be answered with another credential.
     pub fn renewable(&self) -> bool {
-        self.secrets.values().any(sources::can_change)
+        match &self.origin {
+            Origin::Declared(declared) => declared.renewable(),
+            Origin::Stored(_) => true,
+        }
     }
 
-    /// The origin refused `version`. Reads again unless somebody did since; true when there is
-    /// another version now.
+    /// Whether a request has to [`wait`](Self::renewed) before it reads [`Self::current`]: what is
+    /// there has expired. Also notes that the account is used.
+    pub fn must_wait(&self) -> bool {
+        if let Origin::Stored(stored) = &self.origin {
+            stored.used(&self.clock);
+        }
+        self.current.load().has_ended(&self.clock)
+    }
+
+    /// Waits, for a bounded time, until what had expired was renewed or could not be.
+    pub async fn renewed(&self) {
+        if let Origin::Stored(stored) = &self.origin {
+            stored.keeper.renew_on_demand(self).await;
+        }
+    }
+
+    /// The origin refused `version`. Renews the credential unless somebody did since; true when
+    /// there is another version now.
     pub async fn renew_after_refusal(&self, version: u64, telemetry: &Telemetry) -> bool {
-        if !self.renewable() {
-            return false;
+        match &self.origin {
+            Origin::Declared(_) => self.read_after_refusal(version, telemetry).await,
+            Origin::Stored(stored) => stored.keeper.renew_after_refusal(self, version).await,
         }
-        let mut last = self.renewal.lock().await;
-        if self.current().version != version {
-            return true;
-        }
-        if last.is_some_and(|at| at.elapsed() < MIN_BETWEEN_FORCED_READS) {
-            return false;
-        }
-        *last = Some(Instant::now());
-        let Ok(fresh) = self.read_and_tell(telemetry).await else { return false };
-        let changed = !fresh.same_as(&self.current());
-        if changed {
-            self.store(State::Ready(fresh));
-        }
-        changed
-    }
-
-    async fn read_and_tell(&self, telemetry: &Telemetry) -> Result<Attachable, Error> {
-        let begun = Instant::now();
-        let read = self.read().await;
-        let (app, account, took) = (&self.app.id, &self.account, begun.elapsed());
-        match &read {
-            Ok(_) => telemetry.event(&AuditEvent::CredentialRefreshed { app, account, took }),
-            Err(error) => {
-                let text = error.to_string();
-                let (result, error) = (Refresh::Transient, text.as_str());
-                telemetry.event(&AuditEvent::CredentialFailed {
-                    app,
-                    account,
-                    result,
-                    took,
-                    error,
-                });
-                tracing::warn!(%account, %error, "credential could not be read again");
-            }
-        }
-        read
-    }
-
-    /// When the values want to be read again; `None` when they need not.
-    pub fn due(&self) -> Option<Instant> {
-        let ttl = self.secrets.values().filter_map(|secret| secret.ttl).min()?;
-        Some(self.current().read_at + ttl)
-    }
-
-    /// The background's read. The old value serves on for `failure_ttl` when this fails.
-    async fn renew(&self, telemetry: &Telemetry) {
-        match self.read_and_tell(telemetry).await {
-            Ok(fresh) => self.store(State::Ready(fresh)),
-            Err(error) => self.keep_or_drop(&error),
-        }
-    }
-
-    fn keep_or_drop(&self, error: &Error) {
-        let patience = self.secrets.values().map(|secret| secret.failure_ttl).max();
-        let deadline = self.due().map(|due| due + patience.unwrap_or_default());
-        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
-            self.store(State::Unavailable(error.to_string()));
-        }
-    }
-
-    async fn read(&self) -> Result<Attachable, Error> {
-        let mut properties: Properties =
-            self.fields.iter().map(|(k, v)| (k.clone(), Secret::from(v.clone()))).collect();
-        for (name, reference) in &self.secrets {
-            let value = sources::read(reference).await;
-            let value =
-                value.map_err(|source| Error::Source { account: self.account.clone(), source })?;
-            properties.insert(name.clone(), value);
-        }
-        self.render(&properties)
     }
 
     fn render(&self, properties: &Properties) -> Result<Attachable, Error> {
@@ -198,15 +211,37 @@ impl Slot {
         Ok(Attachable { usual, exceptions })
     }
 
-    fn store(&self, state: State) {
+    /// For values without a generation of their own.
+    fn store(&self, state: State, until: Option<Duration>) {
         let version = self.versions.fetch_add(1, Ordering::Relaxed);
-        self.current.store(Arc::new(Current { version, state, read_at: Instant::now() }));
+        self.current.store(Arc::new(Current {
+            version,
+            state,
+            until,
+            read_at: self.clock.uptime(),
+        }));
     }
 }
 
+struct Names {
+    account: AccountId,
+    id: AccountId,
+}
+
 impl Current {
-    fn unavailable(text: &str) -> Self {
-        Self { version: 0, state: State::Unavailable(text.to_owned()), read_at: Instant::now() }
+    fn not_read() -> Self {
+        let why = "it was not read yet".to_owned();
+        let remedy = Remedy::Wait { seconds: 1 };
+        Self {
+            version: 0,
+            state: State::Unavailable(Unavailable { why, remedy }),
+            until: None,
+            read_at: Duration::ZERO,
+        }
+    }
+
+    fn has_ended(&self, clock: &Clock) -> bool {
+        self.until.is_some_and(|until| clock.uptime() >= until)
     }
 }
 
@@ -217,6 +252,13 @@ impl Attachable {
             Choice::Usual => Some(&self.usual),
             Choice::Exception(at) => self.exceptions.get(at),
             Choice::Unclear => None,
+        }
+    }
+
+    /// Masks the credential where somebody repeats it.
+    pub fn cover(&self, text: &mut [u8]) {
+        for prepared in std::iter::once(&self.usual).chain(&self.exceptions) {
+            prepared.mask().cover(text);
         }
     }
 
@@ -234,20 +276,4 @@ fn base_of(auth: &Auth, fields: &BTreeMap<String, String>) -> Result<http::Uri, 
     text.expose()
         .parse()
         .map_err(|_| format!("base_url: \"{}\" is not a URL", auth.base_url.source()))
-}
-
-/// Reads every slot again when it is due, until the future is dropped. A source that fails is
-/// asked again once a second.
-pub async fn keep_fresh(slots: Vec<Arc<Slot>>, telemetry: Arc<Telemetry>) {
-    loop {
-        let Some(next) = slots.iter().filter_map(|slot| slot.due()).min() else {
-            return std::future::pending().await;
-        };
-        let earliest = Instant::now() + Duration::from_secs(1);
-        tokio::time::sleep_until(next.max(earliest).into()).await;
-        let now = Instant::now();
-        for slot in slots.iter().filter(|slot| slot.due().is_some_and(|due| due <= now)) {
-            slot.renew(&telemetry).await;
-        }
-    }
 }

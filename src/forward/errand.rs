@@ -74,8 +74,8 @@ impl Errand {
         let account = || slot.account.clone();
         let attachable = match &current.state {
             State::Ready(attachable) => attachable,
-            State::Unavailable(why) => {
-                return Err(Refusal::Credential { account: account(), why: why.clone() });
+            State::Unavailable(reason) => {
+                return Err(Refusal::Credential { account: account(), reason: reason.clone() });
             }
         };
         let Destination { host, port, .. } = &self.destination;

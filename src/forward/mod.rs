@@ -15,6 +15,7 @@ mod refusal;
 mod registry;
 mod scrub;
 mod splice;
+mod stored;
 mod websocket;
 mod world;
 
@@ -39,6 +40,7 @@ pub use plan::{Located, Plan, Target, locate, plan};
 pub use refusal::Refusal;
 pub use registry::{Activity, Claim, InFlight, Patience, Registered, Registry, Watched};
 pub use splice::{Passed, splice};
+pub use stored::Stored;
 pub use websocket::{Switched, UpgradeSlot};
 pub use world::{Error as WorldError, World};
 
@@ -116,7 +118,7 @@ impl Forwarder {
     /// Ends what callers opened whose time is over.
     pub fn end_expired(&self) {
         let world = self.world.load();
-        if world.callers().any(|caller| caller.has_expired()) {
+        if world.any_expired() {
             self.registry.recheck(&world);
         }
     }
@@ -199,6 +201,10 @@ impl Forwarder {
         exchange.hold(caller.admit()?);
         if let Some(answer) = answer_for_last_hop(&mut parts) {
             return Ok(Arrival::Own(answer));
+        }
+        if let Some(slot) = plan.slot.as_ref().filter(|slot| slot.must_wait()) {
+            let _waiting = self.telemetry.metrics.accounts.waiting();
+            Box::pin(slot.renewed()).await;
         }
         let wish = head::strip_request(&mut parts);
         if self.upstream.is_chained() {

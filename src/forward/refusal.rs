@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::body::Body;
 use super::head::SOURCE;
+use crate::credentials::{Remedy, Unavailable};
 use crate::host::{Host, Invalid};
 use crate::ids::{AccountId, CallerId, RequestId};
 use crate::policy::Denial;
@@ -64,8 +65,8 @@ pub enum Refusal {
     Trace,
     #[error("no expectation but 100-continue is met")]
     ExpectationFailed,
-    #[error("the credential of {account} is not available: {why}")]
-    Credential { account: AccountId, why: String },
+    #[error("the credential of {account} is not available: {}", .reason.why)]
+    Credential { account: AccountId, reason: Unavailable },
     #[error("the credential of {account} cannot be attached to this URL")]
     Attach { account: AccountId },
     #[error("no app is called \"{app}\"; see `countersign apps list`")]
@@ -104,7 +105,12 @@ impl Refusal {
             Self::Trace => StatusCode::METHOD_NOT_ALLOWED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::NoSuchApp { .. } => StatusCode::NOT_FOUND,
-            Self::Credential { .. } | Self::Unrecorded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Credential { reason, .. } => match reason.remedy {
+                Remedy::Wait { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                // Not 503: clients repeat that, and nothing will come of it.
+                Remedy::Reconnect => StatusCode::FAILED_DEPENDENCY,
+            },
+            Self::Unrecorded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Attach { .. } | Self::OriginSaid407 | Self::BadUpgrade => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) => upstream_status(error),
@@ -129,7 +135,10 @@ impl Refusal {
             Self::ClearText { .. } => "clear_text",
             Self::Trace => "trace",
             Self::ExpectationFailed => "expectation",
-            Self::Credential { .. } => "credential_unavailable",
+            Self::Credential { reason, .. } => match reason.remedy {
+                Remedy::Wait { .. } => "credential_unavailable",
+                Remedy::Reconnect => "account_dead",
+            },
             Self::Attach { .. } => "attach",
             Self::NoSuchApp { .. } => "no_such_app",
             Self::Unrecorded => "unrecorded",
@@ -173,9 +182,14 @@ impl Refusal {
                     problem["choices"] = json!(choices);
                 }
             }
-            Self::Credential { account, .. } | Self::Attach { account } => {
+            Self::Credential { account, reason } => {
                 problem["account"] = json!(account);
+                if reason.remedy == Remedy::Reconnect {
+                    problem["reconnect"] =
+                        json!(format!("countersign accounts reconnect {account}"));
+                }
             }
+            Self::Attach { account } => problem["account"] = json!(account),
             _ => {}
         }
     }
@@ -206,10 +220,11 @@ impl Refusal {
         match self {
             Self::RateLimited { retry_after_s, .. } => Some(*retry_after_s),
             Self::TooManyGuesses => Some(60),
-            Self::Busy { .. }
-            | Self::TooManyTunnels { .. }
-            | Self::Unrecorded
-            | Self::Credential { .. } => Some(1),
+            Self::Busy { .. } | Self::TooManyTunnels { .. } | Self::Unrecorded => Some(1),
+            Self::Credential { reason, .. } => match reason.remedy {
+                Remedy::Wait { seconds } => Some(seconds),
+                Remedy::Reconnect => None,
+            },
             _ => None,
         }
     }

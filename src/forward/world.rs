@@ -3,9 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::caller::{Caller, Identity, Limits, Proof};
+use super::stored::Stored;
 use crate::catalog::{App, Catalog, HostIndex, Mistake};
+use crate::clock::Clock;
 use crate::config::{self, Config, Token, Untouched};
 use crate::credentials::{self, Slot};
 use crate::ids::{AccountId, CallerId};
@@ -19,8 +22,20 @@ pub struct World {
     pub index: HostIndex,
     pub slots: Vec<Arc<Slot>>,
     callers: HashMap<CallerId, Arc<Caller>>,
-    by_digest: HashMap<TokenDigest, Arc<Caller>>,
+    by_digest: HashMap<TokenDigest, Holder>,
     by_certificate: HashMap<String, Arc<Caller>>,
+}
+
+/// Whose a token is, and how long.
+struct Holder {
+    caller: Arc<Caller>,
+    until: Option<SystemTime>,
+}
+
+impl Holder {
+    fn has_expired(&self) -> bool {
+        self.caller.has_expired() || self.until.is_some_and(|until| until <= SystemTime::now())
+    }
 }
 
 /// Why a configuration that reads well cannot be put into use.
@@ -56,14 +71,20 @@ impl Error {
 const MIN_TOKEN_BYTES: usize = 24;
 
 impl World {
-    /// Reads every secret and builds the snapshot. Limits of callers that stay are kept.
+    /// Reads every secret of the configuration and builds the snapshot, with what is `stored`.
+    /// Limits of callers that stay are kept.
     ///
     /// # Errors
     /// Everything that is wrong, not only the first.
-    pub async fn build(config: &Config, before: Option<&World>) -> Result<Self, Vec<Error>> {
+    pub async fn build(
+        config: &Config,
+        stored: &Stored,
+        before: Option<&World>,
+    ) -> Result<Self, Vec<Error>> {
         let mut errors = Vec::new();
-        let slots = open_slots(config, &mut errors).await;
-        let index = index_of(config, &mut errors);
+        let mut slots = open_slots(config, &mut errors).await;
+        slots.extend(stored.slots.iter().map(|(id, slot)| (id.clone(), slot.clone())));
+        let index = index_of(config, stored, &mut errors);
         let mut world = Self {
             unmatched: config.proxy.unmatched,
             unbound: config.proxy.unbound,
@@ -77,7 +98,35 @@ impl World {
         for caller in &config.callers {
             world.add(caller, &slots, before, &mut errors).await;
         }
+        for caller in &stored.callers {
+            world.add_stored(caller, stored, &slots, before).await;
+        }
         if errors.is_empty() { Ok(world) } else { Err(errors) }
+    }
+
+    /// What is wrong with a stored caller concerns nobody else: it is left out, and logged.
+    async fn add_stored(
+        &mut self,
+        caller: &config::Caller,
+        stored: &Stored,
+        slots: &HashMap<AccountId, Arc<Slot>>,
+        before: Option<&World>,
+    ) {
+        if self.callers.contains_key(&caller.id) {
+            let name = &caller.id;
+            tracing::warn!(caller = %name, "in the configuration too, which counts; rename one");
+            return;
+        }
+        let mut errors = Vec::new();
+        self.add(caller, slots, before, &mut errors).await;
+        for error in errors {
+            tracing::warn!(caller = %caller.id, %error, "part of a stored caller is left out");
+        }
+        for (digest, until) in &stored.token_ends {
+            if let Some(holder) = self.by_digest.get_mut(digest) {
+                holder.until = Some(*until);
+            }
+        }
     }
 
     async fn add(
@@ -87,8 +136,7 @@ impl World {
         before: Option<&World>,
         errors: &mut Vec<Error>,
     ) {
-        let bound =
-            caller.policy.bindings.iter().map(|binding| slots.get(&binding.account).cloned());
+        let bound = caller.policy.bindings.iter().map(|binding| slots.get(&binding.id).cloned());
         // A slot that is missing has its own error already.
         let Some(bound) = bound.collect::<Option<Vec<_>>>() else { return };
         let entry = Arc::new(Caller {
@@ -111,11 +159,14 @@ impl World {
     }
 
     fn add_token(&mut self, digest: TokenDigest, caller: &Arc<Caller>, errors: &mut Vec<Error>) {
-        if let Some(other) = self.by_digest.insert(digest, caller.clone())
-            && other.id != caller.id
+        if let Some(other) = self.by_digest.get(&digest)
+            && other.caller.id != caller.id
         {
-            errors.push(Error::SharedToken { one: other.id.clone(), other: caller.id.clone() });
+            let (one, other) = (other.caller.id.clone(), caller.id.clone());
+            errors.push(Error::SharedToken { one, other });
+            return;
         }
+        self.by_digest.insert(digest, Holder { caller: caller.clone(), until: None });
     }
 
     /// The caller whose token has this digest. With Basic the name must be that caller's.
@@ -125,11 +176,11 @@ impl World {
         name: Option<&str>,
         selector: Option<&str>,
     ) -> Option<Identity> {
-        let caller = self.by_digest.get(&digest)?;
-        if name.is_some_and(|name| name != caller.id.as_str()) {
+        let holder = self.by_digest.get(&digest).filter(|holder| !holder.has_expired())?;
+        if name.is_some_and(|name| name != holder.caller.id.as_str()) {
             return None;
         }
-        self.identity(caller, Proof::Token(digest), selector)
+        self.identity(&holder.caller, Proof::Token(digest), selector)
     }
 
     pub fn by_certificate(&self, name: &str) -> Option<Identity> {
@@ -141,7 +192,10 @@ impl World {
     /// revoked, and which rules hold now.
     pub fn by_proof(&self, proof: &Proof) -> Option<Identity> {
         let caller = match proof {
-            Proof::Token(digest) => self.by_digest.get(digest),
+            Proof::Token(digest) => {
+                let holder = self.by_digest.get(digest).filter(|holder| !holder.has_expired());
+                holder.map(|holder| &holder.caller)
+            }
             Proof::Certificate(name) => self.by_certificate.get(&**name),
             Proof::Listener(id) => self.callers.get(id),
         };
@@ -168,6 +222,12 @@ impl World {
         Some(Identity { caller: caller.clone(), proof, selector })
     }
 
+    /// Whether the time of some caller or token is over, so that what they opened has to be closed.
+    pub fn any_expired(&self) -> bool {
+        self.callers.values().any(|caller| caller.has_expired())
+            || self.by_digest.values().any(Holder::has_expired)
+    }
+
     pub fn caller(&self, name: &str) -> Option<&Arc<Caller>> {
         self.callers.get(name)
     }
@@ -185,9 +245,9 @@ async fn open_slots(config: &Config, errors: &mut Vec<Error>) -> HashMap<Account
     let mut slots = HashMap::new();
     for account in &config.accounts {
         let Some(app) = config.catalog.app(account.app.as_str()) else { continue };
-        match Slot::open(account, app).await {
+        match Slot::declared(account, app, Clock::System).await {
             Ok(slot) => {
-                slots.insert(account.name.clone(), Arc::new(slot));
+                slots.insert(account.id.clone(), Arc::new(slot));
             }
             Err(error) => errors.push(error.into()),
         }
@@ -195,8 +255,8 @@ async fn open_slots(config: &Config, errors: &mut Vec<Error>) -> HashMap<Account
     slots
 }
 
-fn index_of(config: &Config, errors: &mut Vec<Error>) -> HostIndex {
-    match config.host_index() {
+fn index_of(config: &Config, stored: &Stored, errors: &mut Vec<Error>) -> HostIndex {
+    match config.host_index_with(stored.brought.clone()) {
         Ok(index) => index,
         Err(mistakes) => {
             errors.extend(mistakes.iter().map(|mistake| Error::Overlap(mistake.to_string())));

@@ -1,8 +1,11 @@
 //! Bind, run, reload, drain: the only place where the rooms are wired together.
 
+mod assembly;
 mod load;
 mod reload;
 mod settings;
+mod store;
+mod workshop;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,21 +23,26 @@ pub use crate::telemetry::Sink;
 pub use load::{LoadError, Loaded, Source, load};
 pub use reload::Watch;
 pub use settings::unreadable_files;
+pub use store::{database_file, master_key_file, open_vault, vault_settings};
+pub use workshop::Workshop;
 
+use assembly::Assembly;
 use settings::{
     audit_file, ca_settings, limits, listener_tls, telemetry_settings, upstream_settings,
 };
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::credentials;
-use crate::forward::{self, Forwarder, World, WorldError};
+use crate::credentials::{self, Keeper};
+use crate::forward::{self, Forwarder, Stored, World, WorldError};
 use crate::ids::CallerId;
+use crate::oauth::Engine;
 use crate::proxy::ca::{self, CertificateAuthority, Opened};
 use crate::proxy::{Doors, Listener, Protocol};
 use crate::sources;
 use crate::telemetry::{self, AuditEvent, Pool, Telemetry};
 use crate::upstream::{self, OwnAddresses};
+use crate::vault;
 use crate::web::Web;
 use crate::web::admin::{self, Readiness};
 
@@ -78,6 +86,20 @@ pub enum Error {
     Telemetry(#[from] telemetry::SetupError),
     #[error(transparent)]
     Upstream(#[from] upstream::SetupError),
+    #[error(transparent)]
+    Vault(#[from] vault::OpenError),
+    #[error(transparent)]
+    KeyFile(#[from] vault::KeyError),
+    #[error("{key}: {source}")]
+    MasterKey { key: &'static str, source: vault::KeyError },
+    #[error("{key}: {source}")]
+    Secret { key: &'static str, source: sources::Error },
+    #[error(
+        "there is no store: vault.url is \"off\", so accounts are declared in the configuration"
+    )]
+    NoStore,
+    #[error("the store could not be read: {0}")]
+    Store(#[source] vault::Error),
     #[error("upstream.proxy.credentials: {0}")]
     ParentCredentials(#[source] sources::Error),
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
@@ -107,7 +129,7 @@ pub struct Running {
     audit_file: Option<PathBuf>,
     doors: Arc<Doors>,
     readiness: Arc<Readiness>,
-    fresh: JoinHandle<()>,
+    assembly: Arc<Assembly>,
     accepting: TaskTracker,
     background: Vec<JoinHandle<()>>,
     /// Locked for as long as this server may write to its data directory.
@@ -137,8 +159,13 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     own.set(sockets.addresses());
     let upstream = upstream::Client::new(upstream_settings(&config.upstream).await?, own)?;
     let mut warnings = upstream.warnings().to_vec();
-    let world = World::build(&config, None).await.map_err(Error::World)?;
-    if config.file.is_none() && options.own.is_none() {
+    let keeper = keeper(&config, &options, &upstream, &telemetry).await?;
+    let stored = match &keeper {
+        Some(keeper) => Stored::read(keeper).await.map_err(Error::Store)?,
+        None => Stored::default(),
+    };
+    let world = World::build(&config, &stored, None).await.map_err(Error::World)?;
+    if config.file.is_none() && options.own.is_none() && stored.is_empty() {
         warnings.push("no config file: nobody may send anything yet".to_owned());
     }
     let settings = forward::Settings {
@@ -146,6 +173,12 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         idle_timeout: config.proxy.idle_timeout,
     };
     let forwarder = Arc::new(Forwarder::new(world, upstream, telemetry.clone(), settings));
+    let assembly = Assembly::new(
+        forwarder.clone(),
+        keeper.clone(),
+        Arc::new(config.clone()),
+        Arc::new(stored),
+    );
     let doors = Arc::new(Doors {
         forwarder: forwarder.clone(),
         ca: ca.clone(),
@@ -163,7 +196,7 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         proxy_tls: sockets.proxy_tls.iter().filter_map(address_of).collect(),
         web: sockets.web.as_ref().and_then(address_of),
         admin: sockets.admin.as_ref().and_then(address_of),
-        fresh: keep_fresh(&forwarder),
+        assembly,
         ca,
         ca_opened,
         telemetry,
@@ -179,6 +212,10 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     };
     running.accept(sockets, options.own)?;
     running.background.push(tokio::spawn(sweep(running.doors.clone())));
+    running.background.push(tokio::spawn(running.assembly.clone().follow_store()));
+    if let Some(keeper) = keeper {
+        running.background.push(tokio::spawn(keeper.run()));
+    }
     Ok(running)
 }
 
@@ -228,17 +265,12 @@ impl Running {
     /// # Errors
     /// Everything that is wrong; the old configuration serves on.
     pub async fn reload(&mut self, config: Config) -> Result<Vec<String>, Vec<WorldError>> {
-        let built = World::build(&config, Some(&self.forwarder.world())).await;
-        let world = built.inspect_err(|errors| {
+        self.assembly.reload(&config).await.inspect_err(|errors| {
             self.refused(
                 errors.len(),
                 &errors.first().map(ToString::to_string).unwrap_or_default(),
             );
         })?;
-        know(&self.telemetry, &world);
-        self.forwarder.replace(world);
-        self.fresh.abort();
-        self.fresh = keep_fresh(&self.forwarder);
         self.telemetry.event(&AuditEvent::ConfigReloaded {
             apps: config.catalog.apps().count(),
             accounts: config.accounts.len(),
@@ -272,6 +304,10 @@ impl Running {
             self.forwarder.registry.end_all();
             let _ = tokio::time::timeout(Duration::from_secs(2), self.doors.tasks.wait()).await;
         }
+        if let Some(keeper) = &self.assembly.keeper {
+            keeper.close(LAST_REFRESH).await;
+            keeper.vault().close().await;
+        }
         self.telemetry.event(&AuditEvent::ServerStopped { reason: "drained" });
         self.forwarder.upstream.close().await;
         self.telemetry.flush().await;
@@ -284,7 +320,6 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.doors.draining.cancel();
-        self.fresh.abort();
         for task in &self.background {
             task.abort();
         }
@@ -409,9 +444,29 @@ fn note_start(telemetry: &Telemetry, config: &Config, ca: &CertificateAuthority,
     tracing::debug!(data_dir = %config.data_dir.display(), "started");
 }
 
-fn keep_fresh(forwarder: &Forwarder) -> JoinHandle<()> {
-    let slots = forwarder.world().slots.clone();
-    tokio::spawn(credentials::keep_fresh(slots, forwarder.telemetry.clone()))
+/// A refresh that is under way at the end may have spent a token: its answer is waited for.
+const LAST_REFRESH: Duration = Duration::from_secs(20);
+
+/// Opens the store, and who looks after its accounts.
+async fn keeper(
+    config: &Config,
+    options: &Options,
+    upstream: &upstream::Client,
+    telemetry: &Arc<Telemetry>,
+) -> Result<Option<Arc<Keeper>>, Error> {
+    let Some(vault) = open_vault(config, &options.clock).await? else { return Ok(None) };
+    if options.own.is_none() {
+        // What this node held when it ended, however it ended, it may take up again at once.
+        vault.release_own_leases().await.map_err(Error::Store)?;
+    }
+    let settings = credentials::Settings {
+        vault,
+        engine: Engine::new(upstream.clone(), options.clock.clone()),
+        telemetry: telemetry.clone(),
+        clock: options.clock.clone(),
+        catalog: config.catalog.clone(),
+    };
+    Ok(Some(Keeper::new(settings)))
 }
 
 /// Ends what has been quiet for too long, and brings the numbers up to date that others count.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::oneshot;
 
+use super::accounts::AccountChange;
 use super::chain::{Head, head_path};
 use super::lines::{Batch, Notice, Queue, Take, Writer};
 use super::metrics::{AuthFailure, Metrics, Refresh, TunnelMode};
@@ -73,6 +74,25 @@ pub enum AuditEvent<'a> {
         result: Refresh,
         took: Duration,
         error: &'a str,
+    },
+    /// `detail` is an error's code, or what was done.
+    AccountChanged {
+        app: &'a AppId,
+        account: &'a AccountId,
+        /// `apn_…`.
+        id: &'a AccountId,
+        change: AccountChange,
+        detail: &'a str,
+    },
+    /// Somebody changed who may use what, or how it is kept: `what` from a closed set, such as
+    /// `caller_added`; `subject` by name. It was done `since` ago, by a command perhaps, while no
+    /// server ran.
+    Administered {
+        what: &'a str,
+        subject: &'a str,
+        detail: &'a str,
+        by: &'a str,
+        since: Duration,
     },
     ConfigReloaded {
         apps: usize,
@@ -131,6 +151,8 @@ impl AuditEvent<'_> {
             Self::HandshakeFailed { .. } => "handshake_failed",
             Self::CredentialRefreshed { .. } => "credential_refreshed",
             Self::CredentialFailed { .. } => "credential_failed",
+            Self::AccountChanged { .. } => "account_changed",
+            Self::Administered { .. } => "administered",
             Self::ConfigReloaded { .. } => "config_reloaded",
             Self::ConfigRefused { .. } => "config_refused",
             Self::ServerStarted { .. } => "server_started",
@@ -176,6 +198,20 @@ impl AuditEvent<'_> {
                 out.name("result", result.as_str());
                 out.millis("dur_ms", *took);
                 out.text("error", error);
+            }
+            Self::AccountChanged { app, account, id, change, detail } => {
+                out.name("app", app.as_str());
+                out.name("account", account.as_str());
+                out.name("account_id", id.as_str());
+                out.name("change", change.as_str());
+                out.text("detail", detail);
+            }
+            Self::Administered { what, subject, detail, by, since } => {
+                out.text("what", what);
+                out.text("subject", subject);
+                out.text("detail", detail);
+                out.text("by", by);
+                out.millis("since_ms", *since);
             }
             Self::ConfigReloaded { apps, accounts, callers } => {
                 out.number("apps", *apps as u64);

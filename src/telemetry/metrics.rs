@@ -17,28 +17,11 @@ use prometheus::{
     IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::accounts::{AccountMetrics, AccountState, Census};
 use super::process::Process;
 use super::{AuditEvent, Outcome, REASONS, RequestRecord};
 use crate::clock::unix_ms;
 use crate::ids::{AppId, CallerId};
-
-/// An enum that is a closed set of label values.
-macro_rules! label {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_doc])* $variant),+ }
-
-        impl $name {
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-            pub const TEXTS: &'static [&'static str] = &[$($text),+];
-
-            pub fn as_str(self) -> &'static str {
-                Self::TEXTS[self as usize]
-            }
-        }
-    };
-}
 
 label! {
     /// Why a caller could not prove who it is.
@@ -147,6 +130,7 @@ pub struct Metrics {
     pub(super) audit_failed: IntCounter,
     pub(super) audit_well: IntGauge,
     pool: PoolMetrics,
+    pub accounts: AccountMetrics,
     process: Process,
 }
 
@@ -226,6 +210,7 @@ impl Metrics {
             audit_failed: to.counter("audit_write_failures_total", "Failed writes of the audit."),
             audit_well,
             pool: PoolMetrics::new(&to),
+            accounts: AccountMetrics::new(&to),
             process: Process::new(&to.0),
             registry: to.0,
             series,
@@ -325,6 +310,17 @@ impl Metrics {
         catch_up(&self.certificates_issued, minted);
         catch_up(&self.lookups[Lookup::Hit as usize], hits);
         catch_up(&self.lookups[Lookup::Miss as usize], minted);
+    }
+
+    /// How many accounts there are now. Apps that are not configured are counted together.
+    pub fn accounts_are(&self, census: Vec<Census>) {
+        let series = self.series.load();
+        let known = |app: &str| series.apps.contains_key(app);
+        let named = census.into_iter().map(|one| match known(&one.app) {
+            true => one,
+            false => Census { app: NOBODY.into(), ..one },
+        });
+        self.accounts.count(named);
     }
 
     pub fn ca_expires(&self, at: SystemTime) {
@@ -556,7 +552,7 @@ fn class_of(status: u16) -> usize {
     }
 }
 
-fn unix_seconds(at: SystemTime) -> f64 {
+pub(super) fn unix_seconds(at: SystemTime) -> f64 {
     // Exact until the year 287,396: milliseconds fit the 53 bits of a double.
     unix_ms(at) as f64 / 1000.0
 }
@@ -611,7 +607,7 @@ impl PoolMetrics {
 }
 
 /// Makes metrics and registers them, under our prefix.
-struct Registrar(Registry);
+pub(super) struct Registrar(Registry);
 
 impl Registrar {
     fn register<M: prometheus::core::Collector + Clone + 'static>(
@@ -623,7 +619,7 @@ impl Registrar {
         metric
     }
 
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
+    pub(super) fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.register(IntCounter::with_opts(options(name, help)))
     }
 
@@ -631,7 +627,7 @@ impl Registrar {
         self.register(IntCounterVec::new(options(name, help), labels))
     }
 
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+    pub(super) fn gauge(&self, name: &str, help: &str) -> IntGauge {
         self.register(IntGauge::with_opts(options(name, help)))
     }
 
@@ -643,11 +639,11 @@ impl Registrar {
         self.register(Gauge::with_opts(options(name, help)))
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
         self.register(GaugeVec::new(options(name, help), labels))
     }
 
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    pub(super) fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
         let options = HistogramOpts::from(options(name, help)).buckets(buckets.to_vec());
         self.register(Histogram::with_opts(options))
     }
@@ -708,6 +704,9 @@ pub const LABELS: &[(&str, &str, Values)] = &[
     ("countersign_token_refreshes_total", "app", Values::Apps),
     ("countersign_token_refreshes_total", "result", Values::Of(Refresh::TEXTS)),
     ("countersign_token_refresh_duration_seconds", "app", Values::Apps),
+    ("countersign_accounts", "app", Values::Apps),
+    ("countersign_accounts", "state", Values::Of(AccountState::TEXTS)),
+    ("countersign_account_next_expiry_timestamp_seconds", "app", Values::Apps),
     ("countersign_certificate_cache_lookups_total", "result", Values::Of(Lookup::TEXTS)),
     ("countersign_config_reloads_total", "result", Values::Of(Reload::TEXTS)),
     ("countersign_rate_limited_total", "scope", Values::Of(Scope::TEXTS)),

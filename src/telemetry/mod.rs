@@ -8,11 +8,13 @@
 //! Never in any of the three: a secret, a header, a query string. Text that a peer chose is escaped
 //! so that one event is one line (CVE-2024-45808).
 
+#[macro_use]
+mod label;
+mod accounts;
 mod audit;
 mod chain;
 mod lines;
 mod log;
-#[macro_use]
 mod metrics;
 mod process;
 mod text;
@@ -26,6 +28,7 @@ use http::Method;
 use crate::clock::Clock;
 use crate::ids::{AccountId, AppId, CallerId, RequestId};
 
+pub use accounts::{AccountChange, AccountMetrics, AccountState, Census, Waiting};
 pub use audit::{AuditEvent, AuditSettings, AuditUnavailable, OpenError, Tunnel};
 pub use chain::{Finding, Flaw, Head, Report, verify};
 pub use log::{LogSettings, Sink, Style};

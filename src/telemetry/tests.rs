@@ -105,6 +105,20 @@ fn every_event(telemetry: &Telemetry) {
         AuditEvent::HandshakeFailed { caller: None, host, error: "bad\u{1b}" },
         AuditEvent::CredentialRefreshed { app, account, took },
         AuditEvent::CredentialFailed { app, account, result: Refresh::Denied, took, error: "\0" },
+        AuditEvent::AccountChanged {
+            app,
+            account,
+            id: account,
+            change: AccountChange::Dead,
+            detail: "re\nvoked",
+        },
+        AuditEvent::Administered {
+            what: "caller_added",
+            subject: "flow\r",
+            detail: "",
+            by: "a\tb",
+            since: took,
+        },
         AuditEvent::ConfigReloaded { apps: 1, accounts: 2, callers: 3 },
         AuditEvent::ConfigRefused { mistakes: 1, first: "line 1\nline 2" },
         AuditEvent::ServerStarted { version: "1" },
@@ -144,6 +158,13 @@ fn exercise(telemetry: &Telemetry) {
     UpstreamErrorKind::ALL.iter().for_each(|kind| metrics.upstream_error(Some(&unknown), *kind));
     Scope::ALL.iter().for_each(|scope| metrics.rate_limited(*scope));
     metrics.leaves(1, 2, 3);
+    let next_expiry = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(9));
+    let census = |app: &str, state| Census { app: app.into(), state, accounts: 2, next_expiry };
+    metrics.accounts_are(AccountState::ALL.iter().map(|state| census("gone", *state)).collect());
+    let both = [census("slack", AccountState::Dead), census("not-configured", AccountState::Dead)];
+    metrics.accounts_are(both.to_vec());
+    metrics.accounts.renewed(Duration::from_secs(3));
+    metrics.accounts.superseded();
     metrics.ca_expires(SystemTime::UNIX_EPOCH + Duration::from_secs(5));
     metrics.watch_pool(|| Pool { active: 1, idle: 2, opened: 3, reused: 4 });
     drop((
@@ -347,9 +368,9 @@ async fn every_event_is_audited_as_one_line_of_its_type() {
     }
     types.sort();
     types.dedup();
-    assert_eq!(types.len(), 15);
+    assert_eq!(types.len(), 17);
     let report = verify(&house.dir.path().join("audit.jsonl")).expect("a readable file");
-    assert_eq!(report.findings, [Finding { line: 15, flaw: Flaw::TailMissing }]);
+    assert_eq!(report.findings, [Finding { line: 17, flaw: Flaw::TailMissing }]);
 }
 
 #[tokio::test]

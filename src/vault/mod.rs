@@ -15,6 +15,7 @@ mod duties;
 mod error;
 mod filter;
 mod key;
+mod notes;
 mod open;
 mod people;
 mod random;
@@ -40,6 +41,7 @@ pub use duties::Webhook;
 pub use error::Error;
 pub use filter::Filter;
 pub use key::{KeyError, KeyId, MasterKey};
+pub use notes::Note;
 pub use open::{Location, OpenError};
 pub use people::{
     Environment, ExternalUser, Member, MemberDetails, Project, ProjectDetails, Role, UnknownWord,

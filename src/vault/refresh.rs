@@ -169,21 +169,25 @@ impl Vault {
             .await
     }
 
-    /// Accounts that should be renewed by `before`, used since `used_since`, that nobody is
-    /// renewing; the soonest to expire first.
+    /// Accounts that should be renewed by `before` and that nobody is renewing, the soonest to
+    /// expire first: those used since `used_since`, and those whose tokens were obtained before
+    /// `kept_since`, because a refresh token that is never used dies of it.
     pub async fn due(
         &self,
         before: SystemTime,
         used_since: SystemTime,
+        kept_since: SystemTime,
         limit: u32,
     ) -> Result<Vec<Due>, Error> {
         let query = "SELECT id, version, next_refresh_at, expires_at FROM account \
             WHERE dead = 0 AND next_refresh_at IS NOT NULL AND next_refresh_at <= $1 \
-            AND COALESCE(last_used_at, 0) >= $2 AND COALESCE(lease_until, 0) <= $3 \
-            ORDER BY COALESCE(expires_at, next_refresh_at), id LIMIT $4";
+            AND (COALESCE(last_used_at, 0) >= $2 OR COALESCE(obtained_at, created_at) <= $3) \
+            AND COALESCE(lease_until, 0) <= $4 \
+            ORDER BY COALESCE(expires_at, next_refresh_at), id LIMIT $5";
         let query = sql(query)
             .bind(ms(before))
             .bind(ms(used_since))
+            .bind(ms(kept_since))
             .bind(self.store.now())
             .bind(i64::from(limit));
         self.store.all(query).await?.iter().map(due_of).collect()

@@ -229,4 +229,15 @@ CREATE TABLE sealed_item (
     secret BYTES NOT NULL,
     secret_key TEXT NOT NULL,
     updated_at BIGINT NOT NULL
-)
+);
+
+-- Acts of administration on their way into the audit of some server.
+CREATE TABLE note (
+    id TEXT NOT NULL PRIMARY KEY,
+    at BIGINT NOT NULL,
+    what TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    actor TEXT NOT NULL
+);
+CREATE INDEX note_at ON note (at)

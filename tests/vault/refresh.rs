@@ -1,7 +1,7 @@
 //! Who may renew an account, and whose result counts.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use countersign::vault::{
     Account, Claim, Claimed, Committed, Failed, HealthError, Reconnected, Renewed, Validity, Vault,
@@ -10,6 +10,8 @@ use countersign::vault::{
 use crate::house::{House, after, connected, start, stored, tokens};
 
 const LEASE: Duration = Duration::from_secs(25);
+/// No token is as old.
+const NEVER: SystemTime = UNIX_EPOCH;
 
 fn renewed(access: &str, refresh: &str) -> Renewed {
     Renewed {
@@ -166,7 +168,7 @@ crate::on_both_engines! {
         let mine = claimed(&vault, &account).await;
         assert!(vault.fail(&mine.attempt, &failed(true, false)).await.unwrap());
         assert!(matches!(claim(&vault, &account).await, Claim::Dead));
-        assert!(vault.due(after(9999), start(), 10).await.unwrap().is_empty());
+        assert!(vault.due(after(9999), start(), NEVER, 10).await.unwrap().is_empty());
         let again = vault.reconnect_account(&account.id, reconnected()).await.unwrap().unwrap();
         assert_eq!((again.health.dead, again.health.error.clone()), (false, None));
         assert!(matches!(claim(&vault, &again).await, Claim::Yours(_)));
@@ -203,15 +205,17 @@ crate::on_both_engines! {
             new.validity.next_refresh_at = Some(after(minutes * 60 - 60));
             ids.push(vault.create_account(&new, &tokens("a", "r")).await.unwrap());
         }
-        let due = |before, used| {
+        let due_or_kept = |before, used, kept| {
             let vault = vault.clone();
             async move {
-                let due = vault.due(before, used, 10).await.unwrap();
+                let due = vault.due(before, used, kept, 10).await.unwrap();
                 due.into_iter().map(|due| due.id).collect::<Vec<_>>()
             }
         };
+        let due = |before, used| due_or_kept(before, used, NEVER);
         assert_eq!(due(after(1200), start()).await, [ids[1].id.clone(), ids[2].id.clone()]);
         assert!(due(after(1200), after(1)).await.is_empty(), "nobody used them since");
+        assert_eq!(due_or_kept(after(1200), after(1), after(1)).await.len(), 2, "kept alive");
         claimed(&vault, &ids[1]).await;
         assert_eq!(due(after(1200), start()).await, [ids[2].id.clone()]);
         house.clock.advance(LEASE);

@@ -1,0 +1,511 @@
+//! `countersign callers …`: who sends requests, and with which accounts.
+
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use super::{accounts, ask, load_or_explain, note, show, token};
+use crate::config::{Rate, RuleEffect, RuleText, rules_from_json, rules_to_json};
+use crate::ids::{AccountId, CallerId};
+use crate::secret::TokenDigest;
+use crate::serve::{Source, Workshop};
+use crate::vault::{Account, Binding, CallerDetails, StoredCaller};
+
+#[derive(clap::Subcommand)]
+pub enum CallersCommand {
+    /// Add a caller; its token is shown once
+    Add {
+        name: CallerId,
+        /// Accounts that it may use, by nickname or id
+        #[arg(long = "account", value_name = "NAME")]
+        accounts: Vec<String>,
+        #[command(flatten)]
+        grant: Grant,
+        /// What it is for
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        description: String,
+        /// Let through, and count, what a rule would deny
+        #[arg(long)]
+        report: bool,
+        /// Requests per second, and a burst: 50 or 50/100
+        #[arg(long, value_name = "RATE")]
+        rate: Option<String>,
+        /// Requests in flight at once
+        #[arg(long, value_name = "N")]
+        max_concurrent: Option<u32>,
+        /// How long it may send anything: 90d, 12h
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        lifetime: Option<Duration>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List callers
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one caller: accounts, rules, tokens
+    Show {
+        name: CallerId,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a caller a new token; the old ones end at once, or after a while
+    Rotate {
+        name: CallerId,
+        /// How long the old tokens still work, for programs that get the new one later: 10m, 1d
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        overlap: Option<Duration>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a caller; its open tunnels end within a second
+    Revoke {
+        name: CallerId,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Let a caller use an account
+    Bind {
+        name: CallerId,
+        account: String,
+        /// Taken when a request names none of several accounts of the app
+        #[arg(long)]
+        default: bool,
+        /// Requests below these paths take this account: /api/chat.*
+        #[arg(long = "path", value_name = "PATTERN")]
+        paths: Vec<String>,
+        #[command(flatten)]
+        grant: Grant,
+    },
+    /// Take an account away from a caller, and the rules about it
+    Unbind { name: CallerId, account: String },
+}
+
+/// What may be done with an account that is bound.
+#[derive(clap::Args, Clone)]
+pub struct Grant {
+    /// Allow only this: "POST /api/chat.*", "GET,HEAD /v1/**". May be given several times [default:
+    /// everything that the account's app offers]
+    #[arg(long = "allow", value_name = "METHODS PATHS")]
+    allow: Vec<String>,
+    /// Deny this, whatever else is allowed: "DELETE /**"
+    #[arg(long = "deny", value_name = "METHODS PATHS")]
+    deny: Vec<String>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::config::duration(text)
+}
+
+pub async fn run(
+    command: &CallersCommand,
+    source: &Source,
+    out: &mut impl Write,
+) -> anyhow::Result<u8> {
+    let shop = Workshop::open(load_or_explain(source)?.config).await?;
+    let done = dispatch(command, &shop, out).await;
+    shop.close().await;
+    done.map(|()| 0)
+}
+
+async fn dispatch(
+    command: &CallersCommand,
+    shop: &Workshop,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    match command {
+        CallersCommand::Add { .. } => add(command, shop, out).await,
+        CallersCommand::List { json } => list(shop, *json, out).await,
+        CallersCommand::Show { name, json } => one(shop, name, *json, out).await,
+        CallersCommand::Rotate { name, overlap, json } => {
+            rotate(shop, name, *overlap, *json, out).await
+        }
+        CallersCommand::Revoke { name, yes } => revoke(shop, name, *yes, out).await,
+        CallersCommand::Bind { name, account, default, paths, grant } => {
+            let caller = find(shop, name).await?;
+            let account = accounts::find(shop, account).await?;
+            check_paths(paths)?;
+            bind(shop, &caller, &account, Terms { default: *default, paths, grant }).await?;
+            writeln!(out, "{name} may use {}", account.nickname)?;
+            Ok(())
+        }
+        CallersCommand::Unbind { name, account } => unbind(shop, name, account, out).await,
+    }
+}
+
+async fn add(
+    command: &CallersCommand,
+    shop: &Workshop,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let CallersCommand::Add {
+        name,
+        accounts: bound,
+        grant,
+        description,
+        report,
+        rate,
+        max_concurrent,
+        lifetime,
+        json,
+    } = command
+    else {
+        bail!("another command");
+    };
+    if shop.config.callers.iter().any(|declared| declared.id == *name) {
+        bail!("{name} is declared in the configuration already");
+    }
+    if let Some(rate) = rate {
+        Rate::from_text(rate).map_err(|error| anyhow::anyhow!("--rate: {error}"))?;
+    }
+    let mut found = Vec::new();
+    for account in bound {
+        found.push(accounts::find(shop, account).await?);
+    }
+    for account in &found {
+        rules_about(account, grant)?;
+    }
+    let details = CallerDetails {
+        description: description.clone(),
+        mode: report.then(|| "report".to_owned()),
+        rate: rate.clone(),
+        max_concurrent: *max_concurrent,
+        rules: rules_to_json(&[]),
+        expires_at: lifetime.map(|lifetime| SystemTime::now() + lifetime),
+    };
+    let token = token::fresh()?;
+    let digest = TokenDigest::of(token.expose().as_bytes());
+    shop.vault().create_caller(name, &details, None).await?;
+    shop.vault().add_caller_token(name, digest, "", None).await?;
+    note(shop, "caller_added", name.as_str(), description).await?;
+    for account in &found {
+        // Read again for each: the rules of the one before are in it.
+        let caller = find(shop, name).await?;
+        bind(shop, &caller, account, Terms { default: false, paths: &[], grant }).await?;
+    }
+    if *json {
+        show::json(out, &json!({ "name": name, "token": token.expose() }))?;
+        return Ok(());
+    }
+    writeln!(out, "The token, shown once:\n\n  {}\n", token.expose())?;
+    how_to_use(shop, name, token.expose(), out)?;
+    if found.is_empty() {
+        writeln!(out, "\nIt may use no account yet: countersign callers bind {name} ACCOUNT")?;
+    }
+    Ok(())
+}
+
+fn how_to_use(
+    shop: &Workshop,
+    name: &CallerId,
+    token: &str,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let proxy =
+        shop.config.proxy.listen.first().map_or("127.0.0.1:3128".into(), ToString::to_string);
+    writeln!(
+        out,
+        "In the program's environment:\n\n  export HTTPS_PROXY=http://{name}:{token}@{proxy} \
+         HTTP_PROXY=$HTTPS_PROXY\n\nor, with the CA and all that clients need:\n\n  \
+         eval \"$(COUNTERSIGN_TOKEN={token} countersign env --caller {name})\""
+    )?;
+    Ok(())
+}
+
+/// The stored caller of that name.
+async fn find(shop: &Workshop, name: &CallerId) -> anyhow::Result<StoredCaller> {
+    if let Some(caller) = shop.vault().caller(name).await? {
+        return Ok(caller);
+    }
+    if shop.config.callers.iter().any(|declared| declared.id == *name) {
+        bail!("{name} is declared in the configuration, and is changed there");
+    }
+    bail!("there is no caller \"{name}\"; `countersign callers list` shows them")
+}
+
+struct Terms<'a> {
+    default: bool,
+    paths: &'a [String],
+    grant: &'a Grant,
+}
+
+async fn bind(
+    shop: &Workshop,
+    caller: &StoredCaller,
+    account: &Account,
+    terms: Terms<'_>,
+) -> anyhow::Result<()> {
+    let mut details = caller.details.clone();
+    let mut rules = rules_of(caller)?;
+    rules.retain(|rule| !is_about(rule, account));
+    rules.extend(rules_about(account, terms.grant)?);
+    details.rules = rules_to_json(&rules);
+    let vault = shop.vault();
+    vault.bind(&caller.name, &account.id, terms.default, terms.paths, None).await?;
+    vault.update_caller(&caller.name, &details).await?;
+    note(shop, "account_bound", caller.name.as_str(), account.nickname.as_str()).await
+}
+
+async fn unbind(
+    shop: &Workshop,
+    name: &CallerId,
+    account: &str,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let caller = find(shop, name).await?;
+    let account = accounts::find(shop, account).await?;
+    if !shop.vault().unbind(name, &account.id).await? {
+        bail!("{} is not bound to {name}", account.nickname);
+    }
+    let mut details = caller.details.clone();
+    let mut rules = rules_of(&caller)?;
+    rules.retain(|rule| !is_about(rule, &account));
+    details.rules = rules_to_json(&rules);
+    shop.vault().update_caller(name, &details).await?;
+    note(shop, "account_unbound", name.as_str(), account.nickname.as_str()).await?;
+    writeln!(out, "{name} may no longer use {}", account.nickname)?;
+    Ok(())
+}
+
+fn rules_of(caller: &StoredCaller) -> anyhow::Result<Vec<RuleText>> {
+    let read = rules_from_json(&caller.details.rules);
+    read.map_err(|error| anyhow::anyhow!("the rules of {}: {error}", caller.name))
+}
+
+fn is_about(rule: &RuleText, account: &Account) -> bool {
+    let named = rule.account.as_deref();
+    named == Some(account.id.as_str()) || named == Some(account.nickname.as_str())
+}
+
+/// The rules that come with a binding, by the account's id, which no renaming changes.
+fn rules_about(account: &Account, grant: &Grant) -> anyhow::Result<Vec<RuleText>> {
+    let about =
+        |effect| RuleText { effect, account: Some(account.id.to_string()), ..RuleText::default() };
+    let mut rules = Vec::new();
+    for (effect, texts) in [(RuleEffect::Allow, &grant.allow), (RuleEffect::Deny, &grant.deny)] {
+        for text in texts {
+            rules.push(narrowed(about(effect), text)?);
+        }
+    }
+    if grant.allow.is_empty() {
+        rules.push(about(RuleEffect::Allow));
+    }
+    Ok(rules)
+}
+
+/// `POST /api/chat.*`, `GET,HEAD /a/**,/b/**`, `/only/paths`, `GET`.
+fn narrowed(mut rule: RuleText, text: &str) -> anyhow::Result<RuleText> {
+    let list = |text: &str| text.split(',').map(str::to_owned).collect();
+    for word in text.split_whitespace() {
+        match word.starts_with('/') {
+            true if rule.paths.is_empty() => rule.paths = list(word),
+            false if rule.methods.is_empty() => rule.methods = list(word),
+            _ => bail!("\"{text}\": expected methods and paths, such as \"POST /api/chat.*\""),
+        }
+    }
+    let finished = rule.finish("rule");
+    finished.map_err(|error| anyhow::anyhow!("\"{text}\": {error}"))?;
+    Ok(rule)
+}
+
+fn check_paths(paths: &[String]) -> anyhow::Result<()> {
+    for path in paths {
+        let parsed = path.parse::<crate::policy::PathPattern>();
+        parsed.map_err(|error| anyhow::anyhow!("--path {path}: {error}"))?;
+    }
+    Ok(())
+}
+
+async fn rotate(
+    shop: &Workshop,
+    name: &CallerId,
+    overlap: Option<Duration>,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    find(shop, name).await?;
+    let old = shop.vault().caller_tokens(Some(name)).await?;
+    let token = token::fresh()?;
+    let digest = TokenDigest::of(token.expose().as_bytes());
+    shop.vault().add_caller_token(name, digest, "", None).await?;
+    for old in old {
+        let Some(overlap) = overlap else {
+            shop.vault().delete_caller_token(&old.id).await?;
+            continue;
+        };
+        let end = SystemTime::now() + overlap;
+        let end = old.expires_at.map_or(end, |before| before.min(end));
+        shop.vault().expire_caller_token(&old.id, end).await?;
+    }
+    note(shop, "caller_token_rotated", name.as_str(), "").await?;
+    if json {
+        show::json(out, &json!({ "name": name, "token": token.expose() }))?;
+        return Ok(());
+    }
+    writeln!(out, "The new token, shown once:\n\n  {}\n", token.expose())?;
+    how_to_use(shop, name, token.expose(), out)
+}
+
+async fn revoke(
+    shop: &Workshop,
+    name: &CallerId,
+    yes: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    find(shop, name).await?;
+    ask::confirm(&format!("{name} is removed, with its tokens and bindings."), yes)?;
+    shop.vault().delete_caller(name).await?;
+    note(shop, "caller_revoked", name.as_str(), "").await?;
+    writeln!(out, "{name} is removed")?;
+    Ok(())
+}
+
+/// Bindings with the nicknames of their accounts.
+async fn bindings_of(
+    shop: &Workshop,
+    name: &CallerId,
+) -> anyhow::Result<Vec<(AccountId, Binding)>> {
+    let mut named = Vec::new();
+    for binding in shop.vault().bindings().await? {
+        if binding.caller == *name {
+            let account = shop.vault().account(&binding.account).await?;
+            let account = account.context("a binding without its account")?;
+            named.push((account.nickname, binding));
+        }
+    }
+    Ok(named)
+}
+
+async fn list(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let callers = shop.vault().callers().await?;
+    if json {
+        let mut all = Vec::new();
+        for caller in &callers {
+            all.push(as_json(shop, caller).await?);
+        }
+        let declared = shop.config.callers.iter();
+        all.extend(declared.map(|caller| json!({ "name": caller.id, "declared": true })));
+        show::json(out, &Value::Array(all))?;
+        return Ok(());
+    }
+    if callers.is_empty() && shop.config.callers.is_empty() {
+        writeln!(out, "No callers yet. `countersign callers add NAME` adds the first one.")?;
+        return Ok(());
+    }
+    let mut rows = Vec::new();
+    let now = SystemTime::now();
+    for caller in &callers {
+        let bound = bindings_of(shop, &caller.name).await?;
+        let bound: Vec<String> = bound.iter().map(|(name, _)| name.to_string()).collect();
+        rows.push(vec![
+            caller.name.to_string(),
+            if bound.is_empty() { "-".to_owned() } else { bound.join(", ") },
+            show::when(caller.details.expires_at, now),
+            caller.details.description.clone(),
+        ]);
+    }
+    for caller in &shop.config.callers {
+        let bound = caller.policy.bindings.iter().map(|binding| binding.account.to_string());
+        let bound: Vec<String> = bound.collect();
+        let expires = show::when(caller.expires_at, now);
+        rows.push(vec![caller.id.to_string(), bound.join(", "), expires, "declared".to_owned()]);
+    }
+    show::table(out, &["caller", "accounts", "expires", "description"], rows)?;
+    Ok(())
+}
+
+async fn one(
+    shop: &Workshop,
+    name: &CallerId,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let caller = find(shop, name).await?;
+    let value = as_json(shop, &caller).await?;
+    if json {
+        show::json(out, &value)?;
+        return Ok(());
+    }
+    let details = &caller.details;
+    writeln!(out, "caller       {name}")?;
+    writeln!(out, "mode         {}", details.mode.as_deref().unwrap_or("enforce"))?;
+    writeln!(out, "rate         {}", details.rate.as_deref().unwrap_or("-"))?;
+    writeln!(out, "expires      {}", show::when(details.expires_at, SystemTime::now()))?;
+    for (nickname, binding) in bindings_of(shop, name).await? {
+        let default = if binding.is_default { ", default" } else { "" };
+        writeln!(out, "account      {nickname} ({}){default}", binding.account)?;
+    }
+    for rule in value["rules"].as_array().into_iter().flatten() {
+        writeln!(out, "rule         {rule}")?;
+    }
+    for token in value["tokens"].as_array().into_iter().flatten() {
+        writeln!(out, "token        {} since {}", token["id"], token["created_at"])?;
+    }
+    Ok(())
+}
+
+async fn as_json(shop: &Workshop, caller: &StoredCaller) -> anyhow::Result<Value> {
+    let bound = bindings_of(shop, &caller.name).await?;
+    let bound = bound.iter().map(|(nickname, binding)| {
+        json!({
+            "account": binding.account,
+            "nickname": nickname,
+            "default": binding.is_default,
+            "paths": binding.paths,
+        })
+    });
+    let tokens = shop.vault().caller_tokens(Some(&caller.name)).await?;
+    let tokens = tokens.iter().map(|token| {
+        json!({
+            "id": token.id,
+            "created_at": show::time(Some(token.created_at)),
+            "expires_at": show::time(token.expires_at),
+        })
+    });
+    let details = &caller.details;
+    Ok(json!({
+        "name": caller.name,
+        "description": details.description,
+        "mode": details.mode.as_deref().unwrap_or("enforce"),
+        "rate": details.rate,
+        "max_concurrent": details.max_concurrent,
+        "expires_at": show::time(details.expires_at),
+        "rules": rules_of(caller)?,
+        "bindings": bound.collect::<Vec<_>>(),
+        "tokens": tokens.collect::<Vec<_>>(),
+        "created_at": show::time(Some(caller.created_at)),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_methods_and_paths_in_any_order() {
+        for (text, methods, paths) in [
+            ("POST /api/chat.*", &["POST"][..], &["/api/chat.*"][..]),
+            ("GET,HEAD /v1/**,/v2/**", &["GET", "HEAD"], &["/v1/**", "/v2/**"]),
+            ("/v1/**", &[], &["/v1/**"]),
+            ("GET", &["GET"], &[]),
+        ] {
+            let rule = narrowed(RuleText::default(), text).expect(text);
+            assert_eq!((rule.methods, rule.paths), (strings(methods), strings(paths)), "{text}");
+        }
+        for text in ["get /x", "GET POST /x", "/a /b", "GET x y"] {
+            assert!(narrowed(RuleText::default(), text).is_err(), "{text}");
+        }
+    }
+
+    fn strings(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|&text| text.to_owned()).collect()
+    }
+}

@@ -1,0 +1,403 @@
+//! Connecting accounts: from what a person enters or agrees to, to an account in the store. One
+//! place for the terminal, the pages and the API.
+
+mod check;
+mod remove;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use check::{Checked, check};
+pub use remove::Removed;
+
+use crate::catalog::{App, Auth, AuthKind, Field, FieldOrigin, InvalidValue};
+use crate::credentials::{Keeper, Registered, random_share, try_out};
+use crate::ids::{AccountId, OAuthClientId};
+use crate::inject::Properties;
+use crate::oauth::{
+    self, Authorization, Callback, DeviceAuthorization, Expiry, Poll, Terms, TokenError, TokenSet,
+    schedule,
+};
+use crate::secret::Secret;
+use crate::telemetry::AccountChange;
+use crate::vault::{self, Account, Credentials, NewAccount, Owner, Reconnected, Tokens, Validity};
+
+/// What somebody wants to connect.
+#[derive(Clone)]
+pub struct Wish {
+    pub app: Arc<App>,
+    /// The app's `[auth.<id>]`.
+    pub auth: String,
+    pub client: Option<Arc<Registered>>,
+    /// What a person entered, by field.
+    pub entered: BTreeMap<String, Secret>,
+    /// Beside those that the app always asks.
+    pub scopes: Vec<String>,
+    pub owner: Owner,
+    pub nickname: Option<AccountId>,
+    /// The account that gets a new credential, and keeps its id and everything else.
+    pub reconnect: Option<Account>,
+    /// Reconnecting may change who it is at the provider.
+    pub other_identity: bool,
+}
+
+impl Wish {
+    fn client_id(&self) -> Option<OAuthClientId> {
+        self.client.as_ref().map(|client| client.record.id.clone())
+    }
+}
+
+/// How an account of an app comes to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Keys and passwords that a person enters.
+    Keys,
+    /// A person agrees in the browser.
+    Browser,
+    /// A grant that needs no person: client credentials, a service account.
+    Grant,
+}
+
+/// Why an account was not connected. Nothing was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{app} has no way to authenticate \"{auth}\"")]
+    NoSuchAuth { app: String, auth: String },
+    #[error("\"{field}\" is needed: {label}")]
+    Missing { field: String, label: String },
+    #[error("{app} has no field \"{field}\"")]
+    UnknownField { app: String, field: String },
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+    #[error(transparent)]
+    Terms(#[from] oauth::Error),
+    #[error("{0}")]
+    Provider(#[from] TokenError),
+    #[error(
+        "this is {found} at the provider, and the account was {expected}: connect a new account, or \
+         say that another identity is meant"
+    )]
+    OtherIdentity { expected: String, found: String },
+    #[error("the account was deleted meanwhile; what the provider gave is not kept")]
+    Deleted,
+    #[error(transparent)]
+    Store(#[from] vault::Error),
+    #[error("{0}")]
+    NotAttachable(String),
+}
+
+/// Connects accounts of one store.
+#[derive(Clone)]
+pub struct Connector {
+    keeper: Arc<Keeper>,
+}
+
+impl Connector {
+    pub fn new(keeper: Arc<Keeper>) -> Self {
+        Self { keeper }
+    }
+
+    /// Where the browser goes, and what has to be kept until it comes back.
+    ///
+    /// # Errors
+    /// When something is missing that the URL needs.
+    pub fn authorize(&self, wish: &Wish, redirect_uri: &str) -> Result<Authorization, Error> {
+        let held = Held::of(wish)?;
+        Ok(self.keeper.engine().authorize(&held.terms(wish), redirect_uri, &wish.scopes)?)
+    }
+
+    /// Trades what the browser brought back for tokens, and stores the account.
+    ///
+    /// # Errors
+    /// When the provider gives none; the code is spent then.
+    pub async fn exchange(&self, wish: &Wish, callback: &Callback) -> Result<Connected, Error> {
+        let held = Held::of(wish)?;
+        let set = self.keeper.engine().exchange(&held.terms(wish), callback).await?;
+        self.store_tokens(wish, held, set).await
+    }
+
+    /// RFC 8628: what the person has to enter, and where.
+    ///
+    /// # Errors
+    /// When the provider has no such flow, or refuses.
+    pub async fn begin_device(&self, wish: &Wish) -> Result<DeviceAuthorization, Error> {
+        let held = Held::of(wish)?;
+        Ok(self.keeper.engine().begin_device(&held.terms(wish), &wish.scopes).await?)
+    }
+
+    /// One look whether the person has agreed. `Ok(None)`: not yet; `slower` says to ask less often.
+    ///
+    /// # Errors
+    /// When the person refused, or took too long.
+    pub async fn poll_device(
+        &self,
+        wish: &Wish,
+        device: &DeviceAuthorization,
+    ) -> Result<Polled, Error> {
+        let held = Held::of(wish)?;
+        match self.keeper.engine().poll_device(&held.terms(wish), device).await? {
+            Poll::Pending => Ok(Polled::Pending),
+            Poll::SlowDown => Ok(Polled::SlowDown),
+            Poll::Done(set) => {
+                let connected = self.store_tokens(wish, held, *set).await?;
+                Ok(Polled::Connected(Box::new(connected)))
+            }
+        }
+    }
+
+    /// A grant without a person.
+    ///
+    /// # Errors
+    /// When the provider gives no token.
+    pub async fn obtain(&self, wish: &Wish) -> Result<Connected, Error> {
+        let held = Held::of(wish)?;
+        let set = self.keeper.engine().obtain(&held.terms(wish)).await?;
+        self.store_tokens(wish, held, set).await
+    }
+
+    /// Keys: as they were entered.
+    ///
+    /// # Errors
+    /// When one is missing or does not fit.
+    pub async fn keys(&self, wish: &Wish) -> Result<Connected, Error> {
+        let held = Held::of(wish)?;
+        let credentials = Credentials { secrets: held.secrets, tokens: None };
+        let outcome = Outcome {
+            fields: held.fields,
+            scopes: Vec::new(),
+            identity: None,
+            validity: Validity::default(),
+        };
+        let account = self.store(wish, outcome, credentials).await?;
+        Ok(Connected { account, warning: None })
+    }
+
+    async fn store_tokens(
+        &self,
+        wish: &Wish,
+        held: Held<'_>,
+        set: TokenSet,
+    ) -> Result<Connected, Error> {
+        same_identity(wish, &set)?;
+        let warning = held.auth.oauth2.as_ref().filter(|oauth2| set.lacks_refresh(oauth2));
+        let warning = warning.map(|_| NO_REFRESH_TOKEN);
+        let kept = self.kept_refresh(wish, &set).await?;
+        let (mut fields, mut secrets) = (held.fields, held.secrets);
+        fields.extend(set.fields);
+        secrets.extend(set.secrets);
+        let validity = Validity {
+            obtained_at: Some(set.obtained_at),
+            expires_at: match set.expires {
+                Expiry::At(at) => Some(at),
+                Expiry::Never | Expiry::Unknown => None,
+            },
+            refresh_expires_at: set.refresh_expires_at,
+            next_refresh_at: schedule::next_refresh(
+                held.auth,
+                set.obtained_at,
+                set.expires,
+                random_share(),
+            ),
+        };
+        let scopes = set.scopes.unwrap_or_else(|| asked_scopes(held.auth, &wish.scopes));
+        let tokens = Tokens { access: set.access, refresh: set.refresh.or(kept) };
+        let credentials = Credentials { secrets, tokens: Some(tokens) };
+        let outcome = Outcome { fields, scopes, identity: set.identity, validity };
+        let account = self.store(wish, outcome, credentials).await?;
+        Ok(Connected { account, warning })
+    }
+
+    /// Google gives a refresh token with the first consent only: reconnecting the same identity by
+    /// the same client keeps the one that is there.
+    async fn kept_refresh(&self, wish: &Wish, set: &TokenSet) -> Result<Option<Secret>, Error> {
+        let Some(before) = wish.reconnect.as_ref().filter(|_| set.refresh.is_none()) else {
+            return Ok(None);
+        };
+        let same_client = before.oauth_client == wish.client_id();
+        let same_person = before.identity.is_some() && before.identity == set.identity;
+        if !(same_client && same_person) {
+            return Ok(None);
+        }
+        let opened = self.keeper.vault().open_account(&before.id).await?;
+        Ok(opened.and_then(|(_, credentials)| credentials.tokens?.refresh))
+    }
+
+    async fn store(
+        &self,
+        wish: &Wish,
+        outcome: Outcome,
+        credentials: Credentials,
+    ) -> Result<Account, Error> {
+        let auth = auth_of(wish)?;
+        try_out(auth, &outcome.fields, &credentials)
+            .map_err(|error| Error::NotAttachable(error.to_string()))?;
+        let client = wish.client_id();
+        let vault = self.keeper.vault();
+        let (account, change) = match &wish.reconnect {
+            Some(before) => {
+                let reconnected = Reconnected {
+                    oauth_client: client,
+                    fields: outcome.fields,
+                    scopes: outcome.scopes,
+                    identity: outcome.identity.or_else(|| before.identity.clone()),
+                    credentials,
+                    validity: outcome.validity,
+                };
+                let account = vault.reconnect_account(&before.id, reconnected).await?;
+                (account.ok_or(Error::Deleted)?, AccountChange::Reconnected)
+            }
+            None => {
+                let new = NewAccount {
+                    nickname: wish.nickname.clone(),
+                    app: wish.app.id.clone(),
+                    auth: wish.auth.clone(),
+                    owner: wish.owner.clone(),
+                    oauth_client: client,
+                    fields: outcome.fields,
+                    scopes: outcome.scopes,
+                    identity: outcome.identity,
+                    validity: outcome.validity,
+                };
+                (vault.create_account(&new, &credentials).await?, AccountChange::Connected)
+            }
+        };
+        self.keeper.changed(&account, change, "");
+        if wish.reconnect.as_ref().is_some_and(|before| before.health.dead) {
+            self.keeper.changed(&account, AccountChange::Recovered, "reconnected");
+        }
+        Ok(account)
+    }
+}
+
+/// An account that was connected, and what its owner should know about it.
+pub struct Connected {
+    pub account: Account,
+    pub warning: Option<&'static str>,
+}
+
+/// What a look at a device flow finds.
+pub enum Polled {
+    Pending,
+    SlowDown,
+    Connected(Box<Connected>),
+}
+
+const NO_REFRESH_TOKEN: &str = "the provider gave no refresh token, so this account stops working \
+     when its access token expires; look at the scopes and the app's settings there";
+
+/// What came of connecting, beside the secrets.
+struct Outcome {
+    fields: BTreeMap<String, String>,
+    scopes: Vec<String>,
+    identity: Option<String>,
+    validity: Validity,
+}
+
+/// What was entered, checked and sorted.
+struct Held<'w> {
+    auth: &'w Auth,
+    fields: BTreeMap<String, String>,
+    secrets: Properties,
+    /// Both, for templates.
+    properties: Properties,
+}
+
+impl<'w> Held<'w> {
+    fn of(wish: &'w Wish) -> Result<Self, Error> {
+        let auth = auth_of(wish)?;
+        let mut fields = BTreeMap::new();
+        let mut secrets = Properties::new();
+        for name in wish.entered.keys() {
+            if !auth.fields.iter().any(|field| field.name == *name) {
+                let app = wish.app.id.to_string();
+                return Err(Error::UnknownField { app, field: name.clone() });
+            }
+        }
+        for field in auth.fields.iter().filter(|field| field.is_asked()) {
+            let Some(value) = value_of(field, &wish.entered)? else { continue };
+            field.check(value.expose())?;
+            match field.secret {
+                true => drop(secrets.insert(field.name.clone(), value)),
+                false => drop(fields.insert(field.name.clone(), value.expose().to_owned())),
+            }
+        }
+        derive(auth, &wish.entered, &mut fields);
+        let mut properties = secrets.clone();
+        let plain = fields.iter().map(|(name, value)| (name.clone(), Secret::from(value.clone())));
+        properties.extend(plain);
+        Ok(Self { auth, fields, secrets, properties })
+    }
+
+    fn terms<'a>(&'a self, wish: &'a Wish) -> Terms<'a> {
+        Terms {
+            app: &wish.app,
+            auth: self.auth,
+            client: wish.client.as_deref().map(|client| &client.peer),
+            properties: &self.properties,
+            scopes: &wish.scopes,
+        }
+    }
+}
+
+/// Fields that are part of another: the data centre in a key.
+fn derive(auth: &Auth, entered: &BTreeMap<String, Secret>, fields: &mut BTreeMap<String, String>) {
+    for field in &auth.fields {
+        let FieldOrigin::Derived { field: from, pattern } = &field.origin else { continue };
+        let value = entered.get(from).and_then(|value| pattern.capture(value.expose()));
+        if let Some(value) = value.map(str::to_owned).or_else(|| field.default.clone()) {
+            fields.insert(field.name.clone(), value);
+        }
+    }
+}
+
+/// The value that was entered, or the field's default; `None` for an optional one that was not.
+fn value_of(field: &Field, entered: &BTreeMap<String, Secret>) -> Result<Option<Secret>, Error> {
+    let entered = entered.get(&field.name).filter(|value| !value.is_empty()).cloned();
+    let value = entered.or_else(|| field.default.clone().map(Secret::from));
+    if value.is_none() && !field.optional {
+        let (field, label) = (field.name.clone(), field.label.clone());
+        return Err(Error::Missing { field, label });
+    }
+    Ok(value)
+}
+
+fn auth_of(wish: &Wish) -> Result<&Auth, Error> {
+    wish.app
+        .auth(&wish.auth)
+        .ok_or_else(|| Error::NoSuchAuth { app: wish.app.id.to_string(), auth: wish.auth.clone() })
+}
+
+/// Somebody else's grant under the same account would change whose data its callers see.
+fn same_identity(wish: &Wish, set: &TokenSet) -> Result<(), Error> {
+    let before = wish.reconnect.as_ref().and_then(|account| account.identity.clone());
+    match (before, &set.identity) {
+        (Some(expected), Some(found)) if expected != *found && !wish.other_identity => {
+            Err(Error::OtherIdentity { expected, found: found.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn asked_scopes(auth: &Auth, beside: &[String]) -> Vec<String> {
+    let always = auth.oauth2.iter().flat_map(|oauth2| &oauth2.default_scopes);
+    let mut all: Vec<String> = always.chain(beside).cloned().collect();
+    all.dedup();
+    all
+}
+
+impl Way {
+    pub fn of(auth: &Auth) -> Self {
+        let by_code = auth.oauth2.as_ref().is_some_and(|oauth2| oauth2.authorize_url.is_some());
+        let device =
+            auth.oauth2.as_ref().is_some_and(|oauth2| oauth2.device_authorization_url.is_some());
+        match auth.kind {
+            AuthKind::Oauth2 if by_code || device => Self::Browser,
+            AuthKind::Oauth2
+            | AuthKind::Oauth2ClientCredentials
+            | AuthKind::Oauth2Password
+            | AuthKind::Jwt
+            | AuthKind::TokenExchange => Self::Grant,
+            _ => Self::Keys,
+        }
+    }
+}

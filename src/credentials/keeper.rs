@@ -1,0 +1,455 @@
+//! Stored accounts in memory, and who refreshes them: the request that finds a token expired, the
+//! origin that refuses one, and the schedule all come here, and one flight serves them all.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::flight::{self, Reason};
+use super::refused::Reaction;
+use super::stored::{gone, version_of};
+use super::{Error, Remedy, Slot, Unavailable};
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::ids::{AccountId, OAuthClientId};
+use crate::inject::Properties;
+use crate::oauth::{Engine, OAuthClient};
+use crate::telemetry::{AccountChange, AuditEvent, Telemetry};
+use crate::vault::{Account, Change, Credentials, Due, OAuthClientRecord, Vault};
+
+/// How long a request waits for a token that has expired.
+const DEMAND_PATIENCE: Duration = Duration::from_secs(15);
+/// How often the schedule looks for what is due.
+const TICK: Duration = Duration::from_millis(500);
+/// Taken from the schedule at once.
+const BATCH: usize = 100;
+/// Flights of the schedule at once; requests are never held up by this.
+const MOST_FLIGHTS: usize = 256;
+/// Accounts that were used within this time are kept fresh; the others are renewed when they are
+/// used, and [kept alive](KEEP_ALIVE).
+const WARM: Duration = Duration::from_secs(24 * 60 * 60);
+/// Refresh tokens die when they are not used: after 30 days at the strictest of the big providers,
+/// a week at some. Once a day is far from that.
+const KEEP_ALIVE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Taken into the audit at once.
+const NOTES: u32 = 100;
+const NOTES_LEASE: Duration = Duration::from_secs(10);
+const FLUSH_USES: Duration = Duration::from_secs(60);
+
+pub struct Settings {
+    pub vault: Vault,
+    pub engine: Engine,
+    pub telemetry: Arc<Telemetry>,
+    pub clock: Clock,
+    pub catalog: Arc<Catalog>,
+}
+
+/// Looks after the accounts of one vault.
+pub struct Keeper {
+    pub(super) vault: Vault,
+    pub(super) engine: Engine,
+    pub(super) telemetry: Arc<Telemetry>,
+    clock: Clock,
+    catalog: ArcSwap<Catalog>,
+    /// Those that requests may use.
+    slots: Mutex<HashMap<AccountId, Weak<Slot>>>,
+    /// Under way in this process, with what wakes those who wait.
+    flights: Mutex<HashMap<AccountId, watch::Receiver<()>>>,
+    clients: Mutex<HashMap<OAuthClientId, Arc<Registered>>>,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Keeper {
+    pub fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            vault: settings.vault,
+            engine: settings.engine,
+            telemetry: settings.telemetry,
+            clock: settings.clock,
+            catalog: ArcSwap::new(settings.catalog),
+            slots: Mutex::default(),
+            flights: Mutex::default(),
+            clients: Mutex::default(),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        })
+    }
+
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    /// After a reload.
+    pub fn use_catalog(&self, catalog: Arc<Catalog>) {
+        self.catalog.store(catalog);
+    }
+
+    /// The account as requests use it. One that did not change is the same slot as before.
+    ///
+    /// # Errors
+    /// When the row cannot be read or opened, or its app is not known.
+    pub async fn slot(self: &Arc<Self>, account: &Account) -> Result<Arc<Slot>, Error> {
+        let held = self.held(&account.id).filter(|slot| slot.describes(account));
+        let catalog = self.catalog();
+        let app = catalog.app(account.app.as_str());
+        if let (Some(slot), Some(app)) = (&held, app)
+            && Arc::ptr_eq(&slot.app, app)
+            && slot.current().version == version_of(account)
+        {
+            return Ok(slot.clone());
+        }
+        let app = app.ok_or_else(|| Error::Definition {
+            account: account.nickname.clone(),
+            text: format!("there is no app \"{}\"", account.app),
+        })?;
+        let failed = |source| Error::Vault { account: account.nickname.clone(), source };
+        let opened = self.vault.open_account(&account.id).await.map_err(failed)?;
+        let (account, credentials) = opened.ok_or_else(|| Error::Definition {
+            account: account.nickname.clone(),
+            text: "it was deleted".to_owned(),
+        })?;
+        let slot = Arc::new(Slot::stored(&account, &credentials, app, self)?);
+        self.slots.lock().insert(account.id, Arc::downgrade(&slot));
+        Ok(slot)
+    }
+
+    fn held(&self, id: &AccountId) -> Option<Arc<Slot>> {
+        self.slots.lock().get(id)?.upgrade()
+    }
+
+    /// Takes in what another node or process changed. True when more than credentials did, so that
+    /// the snapshot of callers and accounts has to be made anew.
+    pub async fn take_in(&self, change: &Change) -> bool {
+        match change {
+            Change::Account(id) => self.read_again(id).await,
+            Change::OAuthClient(id) => {
+                self.clients.lock().remove(id);
+                false
+            }
+            Change::Access => true,
+            Change::Everything => {
+                self.clients.lock().clear();
+                true
+            }
+        }
+    }
+
+    async fn read_again(&self, id: &AccountId) -> bool {
+        let Some(slot) = self.held(id) else { return true };
+        match self.vault.account(id).await {
+            Ok(Some(account)) if !slot.describes(&account) => true,
+            Ok(Some(account)) if version_of(&account) <= slot.current().version => false,
+            Ok(Some(_)) => {
+                self.adopt_stored(id).await;
+                false
+            }
+            Ok(None) => true,
+            Err(error) => {
+                tracing::warn!(account = %slot.account, %error, "change could not be read");
+                false
+            }
+        }
+    }
+
+    /// The row as it is now, also in the slot if there is one.
+    pub(super) async fn adopt_stored(&self, id: &AccountId) -> Option<Account> {
+        let opened = self.vault.open_account(id).await;
+        let (account, credentials) = opened.ok().flatten()?;
+        self.adopt(&account, &credentials);
+        Some(account)
+    }
+
+    pub(super) fn adopt(&self, account: &Account, credentials: &Credentials) {
+        if let Some(slot) = self.held(&account.id) {
+            slot.adopt(account, credentials);
+        }
+    }
+
+    /// Callers of an account whose token has expired are told why there is no other.
+    pub(super) fn withhold(&self, account: &Account, reason: Unavailable, for_now: Duration) {
+        let Some(slot) = self.held(&account.id) else { return };
+        if slot.current().has_ended(&self.clock) {
+            slot.withhold(version_of(account), reason, for_now);
+        }
+    }
+
+    /// The operator's client for an account, if it has one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn client_of(
+        &self,
+        account: &Account,
+    ) -> Result<Option<Arc<Registered>>, crate::vault::Error> {
+        match &account.oauth_client {
+            Some(id) => self.client(id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn client(
+        &self,
+        id: &OAuthClientId,
+    ) -> Result<Option<Arc<Registered>>, crate::vault::Error> {
+        if let Some(client) = self.clients.lock().get(id) {
+            return Ok(Some(client.clone()));
+        }
+        let Some((record, secrets)) = self.vault.open_oauth_client(id).await? else {
+            return Ok(None);
+        };
+        let client = Arc::new(Registered::of(record, &secrets));
+        self.clients.lock().insert(id.clone(), client.clone());
+        Ok(Some(client))
+    }
+
+    /// Starts a refresh of `seen`, or joins the one that is under way. The task belongs to nobody
+    /// who waits for it: a client that hangs up does not lose a token that is spent already.
+    pub(super) fn refresh(
+        self: &Arc<Self>,
+        id: &AccountId,
+        seen: u64,
+        reason: Reason,
+    ) -> watch::Receiver<()> {
+        let mut flights = self.flights.lock();
+        if let Some(under_way) = flights.get(id) {
+            return under_way.clone();
+        }
+        let (landed, waiting) = watch::channel(());
+        flights.insert(id.clone(), waiting.clone());
+        let (keeper, id) = (self.clone(), id.clone());
+        self.tasks.spawn(async move {
+            let entry = Entry { keeper: &keeper, id: &id };
+            flight::fly(&keeper, &id, seen, reason, landed).await;
+            drop(entry);
+        });
+        waiting
+    }
+
+    pub(super) async fn renew_on_demand(self: &Arc<Self>, slot: &Slot) {
+        let version = slot.current().version;
+        let flight = self.refresh(&slot.id, version, Reason::Demand);
+        landed(flight).await;
+        if slot.current().has_ended(&self.clock) {
+            let why = "its token has expired, and the provider did not give a new one in time";
+            let wait = Remedy::Wait { seconds: 5 };
+            let reason = Unavailable { why: why.to_owned(), remedy: wait };
+            slot.withhold(version, reason, Duration::from_secs(1));
+        }
+    }
+
+    pub(super) async fn renew_after_refusal(self: &Arc<Self>, slot: &Slot, used: u64) -> bool {
+        let Some(stored) = slot.as_stored() else { return false };
+        let current = slot.current().version;
+        let reaction = stored.refused.lock().react(used, current, self.clock.uptime());
+        match reaction {
+            Reaction::UseNewer => return true,
+            Reaction::PassOn => return false,
+            Reaction::Refresh => {}
+        }
+        landed(self.refresh(&slot.id, used, Reason::Refused)).await;
+        let (now, uptime) = (slot.current().version, self.clock.uptime());
+        let mut refused = stored.refused.lock();
+        if now > used {
+            refused.refreshed(now, uptime);
+        } else {
+            refused.failed(uptime);
+        }
+        now > used
+    }
+
+    /// Refreshes what is due, in this process and for all of them, until [`Self::close`].
+    pub async fn run(self: Arc<Self>) {
+        let mut flushed = self.clock.uptime();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                () = self.closing.cancelled() => return,
+            }
+            self.refresh_due().await;
+            self.write_notes().await;
+            if self.clock.uptime().saturating_sub(flushed) >= FLUSH_USES {
+                flushed = self.clock.uptime();
+                self.flush_uses().await;
+            }
+        }
+    }
+
+    async fn refresh_due(self: &Arc<Self>) {
+        loop {
+            let room = MOST_FLIGHTS.saturating_sub(self.flights.lock().len()).min(BATCH);
+            if room == 0 || self.closing.is_cancelled() {
+                return;
+            }
+            let now = self.clock.now();
+            let due = self.vault.due(now, now - WARM, now - KEEP_ALIVE, room as u32).await;
+            let due = match due {
+                Ok(due) => due,
+                // The vault says so itself, once; whatever is held goes on being used.
+                Err(error) => return tracing::debug!(%error, "the schedule could not be read"),
+            };
+            let fresh: Vec<Due> = {
+                let flights = self.flights.lock();
+                due.into_iter().filter(|due| !flights.contains_key(&due.id)).collect()
+            };
+            let count = fresh.len();
+            for due in fresh {
+                self.refresh(&due.id, due.version.unsigned_abs(), Reason::Scheduled);
+            }
+            if count < room {
+                return;
+            }
+        }
+    }
+
+    /// Takes what commands did with the store into the audit. One node does it; a note that was
+    /// written down but not dropped is written twice rather than never.
+    async fn write_notes(&self) {
+        let Ok(notes) = self.vault.notes(NOTES).await else { return };
+        if notes.is_empty() || !self.vault.hold_lease("notes", NOTES_LEASE).await.unwrap_or(false) {
+            return;
+        }
+        let now = self.clock.now();
+        for note in &notes {
+            self.telemetry.event(&AuditEvent::Administered {
+                what: &note.what,
+                subject: &note.subject,
+                detail: &note.detail,
+                by: &note.by,
+                since: now.duration_since(note.at).unwrap_or_default(),
+            });
+        }
+        if let Err(error) = self.vault.drop_notes(&notes).await {
+            tracing::warn!(%error, "notes are in the audit and still in the store");
+        }
+    }
+
+    async fn flush_uses(&self) {
+        let slots: Vec<Arc<Slot>> = {
+            let mut slots = self.slots.lock();
+            slots.retain(|_, slot| slot.strong_count() > 0);
+            slots.values().filter_map(Weak::upgrade).collect()
+        };
+        let used = slots.iter().filter_map(|slot| {
+            let at = slot.as_stored()?.take_used()?;
+            Some((slot.id.clone(), at))
+        });
+        let used: Vec<_> = used.collect();
+        if !used.is_empty()
+            && let Err(error) = self.vault.touch(&used).await
+        {
+            tracing::debug!(%error, "last uses could not be written");
+        }
+    }
+
+    /// Starts nothing more, and waits for what is under way: a token that is spent has an answer.
+    pub async fn close(&self, patience: Duration) {
+        self.closing.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {
+            tracing::warn!("a refresh was still under way at the end");
+        }
+        self.flush_uses().await;
+    }
+
+    /// Whoever needs a renewal is told about the store, and tries again soon.
+    pub(super) fn store_is_down(&self, id: &AccountId, error: &crate::vault::Error) {
+        let Some(slot) = self.held(id) else { return };
+        let current = slot.current();
+        if current.has_ended(&self.clock) {
+            let why = format!("its token has expired, and {error}");
+            let remedy = Remedy::Wait { seconds: 1 };
+            slot.withhold(current.version, Unavailable { why, remedy }, Duration::from_secs(1));
+        }
+    }
+
+    /// The credential was refused, and there will be no other.
+    pub(super) fn drop_credential(&self, account: &Account, reason: Unavailable) {
+        if let Some(slot) = self.held(&account.id) {
+            slot.withhold(version_of(account), reason, KEEP_ALIVE);
+        }
+    }
+
+    /// Tells of an account's change of state.
+    pub fn changed(&self, account: &Account, change: AccountChange, detail: &str) {
+        self.telemetry.event(&AuditEvent::AccountChanged {
+            app: &account.app,
+            account: &account.nickname,
+            id: &account.id,
+            change,
+            detail,
+        });
+        let (account, change) = (&account.nickname, change.as_str());
+        tracing::info!(%account, change, detail, "account");
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// A dead account's slot says so as soon as its token is refused or has expired.
+    pub(super) fn tell_dead(&self, account: &Account) {
+        self.withhold(account, gone(account), KEEP_ALIVE);
+    }
+}
+
+/// A client that the operator registered with a provider, opened.
+pub struct Registered {
+    pub record: OAuthClientRecord,
+    pub peer: OAuthClient,
+}
+
+impl Registered {
+    /// The names under which a client's secrets are kept.
+    pub const SECRET: &str = "secret";
+    pub const PRIVATE_KEY: &str = "private_key";
+    /// And a value that is none.
+    pub const KEY_ID: &str = "key_id";
+
+    fn of(record: OAuthClientRecord, secrets: &Properties) -> Self {
+        let peer = OAuthClient {
+            client_id: record.details.client_id.clone(),
+            secret: secrets.get(Self::SECRET).cloned(),
+            private_key: secrets.get(Self::PRIVATE_KEY).cloned(),
+            key_id: record.details.fields.get(Self::KEY_ID).cloned(),
+        };
+        Self { record, peer }
+    }
+}
+
+/// A flight's entry in the list goes also when the flight panics: an account must never be stuck.
+struct Entry<'k> {
+    keeper: &'k Keeper,
+    id: &'k AccountId,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.keeper.flights.lock().remove(self.id);
+    }
+}
+
+/// Until the flight has an outcome, or patience ends.
+async fn landed(mut flight: watch::Receiver<()>) {
+    let _ = tokio::time::timeout(DEMAND_PATIENCE, flight.changed()).await;
+}

@@ -1,0 +1,149 @@
+//! Callers and accounts of the store, as the snapshot takes them in: the same values that the
+//! configuration gives.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::catalog::{App, Origin};
+use crate::config::{self, Rate, Token, rules_from_json};
+use crate::credentials::{Keeper, Slot};
+use crate::ids::{AccountId, CallerId};
+use crate::policy::{Binding, CallerPolicy, Mode, Rule};
+use crate::secret::TokenDigest;
+use crate::vault::{self, Account};
+
+/// What the store held at one moment, of what requests need.
+#[derive(Default)]
+pub struct Stored {
+    pub(super) callers: Vec<config::Caller>,
+    /// By id, those that are bound to some caller.
+    pub(super) slots: HashMap<AccountId, Arc<Slot>>,
+    /// Hosts that only their accounts know.
+    pub(super) brought: Vec<(Origin, Arc<App>)>,
+    /// Tokens that end before their caller does.
+    pub(super) token_ends: Vec<(TokenDigest, SystemTime)>,
+}
+
+/// An account with what a binding needs of it.
+struct Bound {
+    account: Account,
+    slot: Arc<Slot>,
+}
+
+impl Stored {
+    /// Reads callers, and opens the accounts that they may use. An account that cannot be opened is
+    /// left out and logged: it is nobody else's trouble.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn read(keeper: &Arc<Keeper>) -> Result<Self, vault::Error> {
+        let vault = keeper.vault();
+        let (callers, tokens) = (vault.callers().await?, vault.caller_tokens(None).await?);
+        let bindings = vault.bindings().await?;
+        let mut bound = HashMap::new();
+        for binding in &bindings {
+            if bound.contains_key(&binding.account) {
+                continue;
+            }
+            let Some(account) = vault.account(&binding.account).await? else { continue };
+            match keeper.slot(&account).await {
+                Ok(slot) => drop(bound.insert(account.id.clone(), Bound { account, slot })),
+                Err(error) => tracing::warn!(%error, "account left out"),
+            }
+        }
+        let mut of_caller: BTreeMap<CallerId, Vec<Binding>> = BTreeMap::new();
+        for binding in &bindings {
+            let Some(held) = bound.get(&binding.account) else { continue };
+            of_caller.entry(binding.caller.clone()).or_default().push(finish(binding, held));
+        }
+        let mut stored = Self::default();
+        for caller in &callers {
+            let bindings = of_caller.remove(&caller.name).unwrap_or_default();
+            let own = tokens.iter().filter(|token| token.caller == caller.name);
+            let digests = own.map(|token| Token::Digest(token.digest)).collect();
+            stored.callers.push(caller_of(caller, bindings, digests));
+        }
+        let ends = tokens.iter().filter_map(|token| Some((token.digest, token.expires_at?)));
+        stored.token_ends = ends.collect();
+        for held in bound.into_values() {
+            let brought = config::origins_brought(held.slot.auth(), &held.account.fields);
+            let app = &held.slot.app;
+            stored.brought.extend(brought.into_iter().map(|origin| (origin, app.clone())));
+            stored.slots.insert(held.account.id, held.slot);
+        }
+        Ok(stored)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.callers.is_empty()
+    }
+}
+
+fn finish(binding: &vault::Binding, held: &Bound) -> Binding {
+    let Bound { account, slot } = held;
+    // Whose fields give no host has none that it may go to.
+    let origins = config::origins(slot.auth(), &account.fields).unwrap_or_default();
+    let mut hosts: Vec<_> = origins.into_iter().map(|origin| (origin.host, origin.port)).collect();
+    hosts.sort();
+    hosts.dedup();
+    let paths = binding.paths.iter().filter_map(|path| path.parse().ok()).collect::<Vec<_>>();
+    Binding {
+        account: account.nickname.clone(),
+        id: account.id.clone(),
+        app: account.app.clone(),
+        hosts,
+        // A path rule that does not parse must not make the binding wider than it was meant.
+        default: binding.is_default && paths.len() == binding.paths.len(),
+        paths,
+    }
+}
+
+fn caller_of(
+    caller: &vault::StoredCaller,
+    bindings: Vec<Binding>,
+    tokens: Vec<Token>,
+) -> config::Caller {
+    let details = &caller.details;
+    let policy = CallerPolicy {
+        caller: caller.name.clone(),
+        mode: mode_of(caller),
+        bindings,
+        rules: rules_of(caller).into(),
+    };
+    config::Caller {
+        id: caller.name.clone(),
+        tokens,
+        certificate: None,
+        expires_at: details.expires_at,
+        policy,
+        rate: details.rate.as_deref().and_then(|rate| said(caller, "rate", Rate::from_text(rate))),
+        max_concurrent: details.max_concurrent,
+    }
+}
+
+/// What is not understood is taken for the stricter of the two.
+fn mode_of(caller: &vault::StoredCaller) -> Mode {
+    match caller.details.mode.as_deref() {
+        Some("report") => Mode::Report,
+        _ => Mode::Enforce,
+    }
+}
+
+fn said<T>(caller: &vault::StoredCaller, part: &str, read: Result<T, String>) -> Option<T> {
+    let warn = |error: &String| tracing::warn!(caller = %caller.name, part, %error, "left out");
+    read.inspect_err(warn).ok()
+}
+
+/// One rule that does not read could be the one that denies: then none allows.
+fn rules_of(caller: &vault::StoredCaller) -> Vec<Rule> {
+    let finish = |(at, rule): (usize, &config::RuleText)| {
+        rule.finish(&format!("callers.{}.rules[{at}]", caller.name))
+    };
+    let read = rules_from_json(&caller.details.rules);
+    let rules = read.and_then(|rules| rules.iter().enumerate().map(finish).collect());
+    rules.unwrap_or_else(|error: String| {
+        tracing::error!(caller = %caller.name, %error, "a rule cannot be read; nothing is allowed");
+        Vec::new()
+    })
+}

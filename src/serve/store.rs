@@ -1,0 +1,127 @@
+//! Opening the store of a configuration: for the server, and for commands that work on it directly.
+
+use std::path::{Path, PathBuf};
+
+use super::{Error, create_private_dir};
+use crate::clock::Clock;
+use crate::config::{Config, SecretRef, Store};
+use crate::secret::Secret;
+use crate::sources;
+use crate::vault::{KeyError, Location, MasterKey, OpenError, Settings, Vault};
+
+const MASTER_KEY_VARIABLE: &str = "COUNTERSIGN_MASTER_KEY";
+/// Where systemd puts what `LoadCredential=` names.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+const MASTER_KEY_FILE: &str = "master.key";
+const DATABASE_FILE: &str = "countersign.db";
+const NODE_FILE: &str = "node";
+
+/// Opens the store, creating it and its key if there is neither. `None` if `vault.url` is `off`.
+///
+/// # Errors
+/// One sentence that says what is wrong and what helps; nothing was written then.
+pub async fn open_vault(config: &Config, clock: &Clock) -> Result<Option<Vault>, Error> {
+    let made_before = master_key_file(config).exists();
+    let Some(settings) = vault_settings(config, clock).await? else { return Ok(None) };
+    match Vault::open(settings).await {
+        Ok(vault) => Ok(Some(vault)),
+        Err(error) => {
+            // A key that was made for a database which has one already would only mislead.
+            if !made_before && matches!(error, OpenError::WrongKey { .. }) {
+                let _ = std::fs::remove_file(master_key_file(config));
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// What the store is opened with. Makes the master key where there is neither one nor a database.
+///
+/// # Errors
+/// When a key or the URL cannot be read.
+pub async fn vault_settings(config: &Config, clock: &Clock) -> Result<Option<Settings>, Error> {
+    let location = match &config.vault.store {
+        Store::Off => return Ok(None),
+        Store::Sqlite => Location::Sqlite(database_file(config)),
+        Store::Postgres(url) => {
+            Location::Postgres(sources::read(url).await.map_err(secret("vault.url"))?)
+        }
+    };
+    create_private_dir(&config.data_dir)?;
+    let keys = master_keys(config).await?;
+    let node = node(&config.data_dir)?;
+    Ok(Some(Settings { location, keys, node, clock: clock.clone() }))
+}
+
+pub fn database_file(config: &Config) -> PathBuf {
+    config.data_dir.join(DATABASE_FILE)
+}
+
+/// Where the master key is kept that countersign made itself.
+pub fn master_key_file(config: &Config) -> PathBuf {
+    config.data_dir.join(MASTER_KEY_FILE)
+}
+
+/// The active key first.
+async fn master_keys(config: &Config) -> Result<Vec<MasterKey>, Error> {
+    let mut keys = vec![active_key(config).await?];
+    for reference in &config.vault.old_keys {
+        keys.push(key_of("vault.old_keys", reference).await?);
+    }
+    Ok(keys)
+}
+
+async fn active_key(config: &Config) -> Result<MasterKey, Error> {
+    if let Some(reference) = &config.vault.key {
+        return key_of("vault.key", reference).await;
+    }
+    if let Ok(text) = std::env::var(MASTER_KEY_VARIABLE) {
+        let key = MasterKey::from_text(&Secret::from(text));
+        return key.map_err(|source| at_key(MASTER_KEY_VARIABLE, source));
+    }
+    if let Some(file) = from_systemd() {
+        return Ok(MasterKey::read_or_create(&file, true)?);
+    }
+    let database_exists =
+        matches!(config.vault.store, Store::Sqlite) && database_file(config).exists();
+    Ok(MasterKey::read_or_create(&master_key_file(config), database_exists)?)
+}
+
+fn from_systemd() -> Option<PathBuf> {
+    let file = PathBuf::from(std::env::var_os(CREDENTIALS_VARIABLE)?).join(MASTER_KEY_FILE);
+    file.is_file().then_some(file)
+}
+
+async fn key_of(key: &'static str, reference: &SecretRef) -> Result<MasterKey, Error> {
+    let text = sources::read(reference).await.map_err(secret(key))?;
+    MasterKey::from_text(&text).map_err(|source| at_key(key, source))
+}
+
+fn secret(key: &'static str) -> impl Fn(sources::Error) -> Error {
+    move |source| Error::Secret { key, source }
+}
+
+fn at_key(key: &'static str, source: KeyError) -> Error {
+    Error::MasterKey { key, source }
+}
+
+/// Names this node in leases: the same after a restart, so that it takes its own back at once.
+fn node(data_dir: &Path) -> Result<String, Error> {
+    let path = data_dir.join(NODE_FILE);
+    let failed = |source| Error::DataDir { path: path.clone(), source };
+    match std::fs::read_to_string(&path) {
+        Ok(node) if !node.trim().is_empty() => return Ok(node.trim().to_owned()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let node = format!("node-{}", uuid());
+    std::fs::write(&path, &node).map_err(failed)?;
+    Ok(node)
+}
+
+/// Not secret, only unlikely to be had by another node.
+fn uuid() -> String {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", random(), random())
+}

@@ -1,0 +1,80 @@
+//! The store and who works on it, without listeners: for commands. They may run beside a server,
+//! which sees what they change within a second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::settings::upstream_settings;
+use super::{Error, open_vault};
+use crate::clock::Clock;
+use crate::config::{Config, LogFormat};
+use crate::connect::Connector;
+use crate::credentials::{self, Keeper};
+use crate::oauth::Engine;
+use crate::telemetry::{self, LogSettings, Sink, Style, Telemetry};
+use crate::upstream::{self, OwnAddresses};
+use crate::vault::Vault;
+
+pub struct Workshop {
+    pub config: Config,
+    pub keeper: Arc<Keeper>,
+    pub connector: Connector,
+    pub upstream: upstream::Client,
+}
+
+/// A refresh that a command began is waited for.
+const LAST_REFRESH: Duration = Duration::from_secs(20);
+
+impl Workshop {
+    /// Opens the configuration's store, creating it if there is none yet.
+    ///
+    /// # Errors
+    /// When there is none to be had, or it cannot be opened.
+    pub async fn open(config: Config) -> Result<Self, Error> {
+        let clock = Clock::System;
+        let vault = open_vault(&config, &clock).await?.ok_or(Error::NoStore)?;
+        let upstream = upstream::Client::new(
+            upstream_settings(&config.upstream).await?,
+            OwnAddresses::default(),
+        )?;
+        let keeper = Keeper::new(credentials::Settings {
+            vault,
+            engine: Engine::new(upstream.clone(), clock.clone()),
+            telemetry: Arc::new(quiet(&config, &clock)?),
+            clock,
+            catalog: config.catalog.clone(),
+        });
+        let connector = Connector::new(keeper.clone());
+        Ok(Self { config, keeper, connector, upstream })
+    }
+
+    pub fn vault(&self) -> &Vault {
+        self.keeper.vault()
+    }
+
+    /// Ends what is under way, and lets go of the store.
+    pub async fn close(self) {
+        self.keeper.close(LAST_REFRESH).await;
+        self.keeper.vault().close().await;
+        self.upstream.close().await;
+    }
+}
+
+/// A command says what it did itself. What has to be in the audit goes there by way of the store,
+/// because the file belongs to the server.
+fn quiet(config: &Config, clock: &Clock) -> Result<Telemetry, telemetry::SetupError> {
+    let style = match config.log.format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Auto | LogFormat::Text => Style::Text,
+    };
+    Telemetry::open(telemetry::Settings {
+        log: LogSettings {
+            style,
+            filter: config.log.filter.clone(),
+            requests: false,
+            sink: Sink::Memory(Arc::default()),
+        },
+        audit: None,
+        clock: clock.clone(),
+    })
+}
