@@ -17,6 +17,7 @@ mod filter;
 mod key;
 mod open;
 mod people;
+mod pools;
 mod random;
 mod refresh;
 mod rotation;
