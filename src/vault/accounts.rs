@@ -65,6 +65,23 @@ impl Vault {
         new: &NewAccount,
         credentials: &Credentials,
     ) -> Result<Account, Error> {
+        let mut made = self.try_create(new, credentials).await;
+        for _ in 0..NUMBERING_TRIES {
+            // Two nodes may choose one number at the same time; the second one looks again.
+            let again = new.nickname.is_none() && matches!(made, Err(Error::Conflict(_)));
+            if !again {
+                break;
+            }
+            made = self.try_create(new, credentials).await;
+        }
+        made
+    }
+
+    async fn try_create(
+        &self,
+        new: &NewAccount,
+        credentials: &Credentials,
+    ) -> Result<Account, Error> {
         let id: AccountId = super::random::id("apn_")?;
         let sealed = seal(&self.store, &id, FIRST, credentials)?;
         let now = self.store.now();
@@ -432,6 +449,7 @@ struct Read {
     refresh: Option<String>,
 }
 
+const NUMBERING_TRIES: usize = 8;
 /// The version of an account that was connected once.
 const FIRST: i64 = 1;
 

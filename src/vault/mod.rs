@@ -18,6 +18,7 @@ mod key;
 mod notes;
 mod open;
 mod people;
+mod pools;
 mod random;
 mod refresh;
 mod rotation;

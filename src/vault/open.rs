@@ -12,8 +12,9 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Executor as _, Row as 
 use super::backup::Backup;
 use super::error::Error;
 use super::key::KeyId;
+use super::pools::{Pools, sqlite_url};
 use super::seal::{Keys, Place};
-use super::store::{Engine, Pools, ms, sql, sqlite_url};
+use super::store::{Engine, ms, sql};
 use crate::clock::Clock;
 use crate::secret::Secret;
 

@@ -21,7 +21,7 @@ use sqlx::{Connection as _, PgConnection};
 /// installed.
 pub fn server() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-    SERVER.get_or_init(|| Binaries::find().map(Server::start)).as_ref()
+    SERVER.get_or_init(|| Binaries::find().map(|found| Server::start(&found))).as_ref()
 }
 
 pub struct Server {
@@ -53,7 +53,7 @@ impl Server {
         self.tell("start");
     }
 
-    fn start(binaries: Binaries) -> Self {
+    fn start(binaries: &Binaries) -> Self {
         let archive = binaries.archive();
         let folder = tempfile::Builder::new().prefix("countersign-pg-").tempdir().unwrap().keep();
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -49,6 +49,21 @@ crate::on_both_engines! {
         assert!(!vault.rename_account(&name("nobody"), &name("x")).await.unwrap());
     }
 
+    async fn accounts_made_at_once_on_two_nodes_get_numbers_of_their_own(house: House) {
+        let (one, two) = (house.node("node-1").await, house.node("node-2").await);
+        let makers: Vec<_> = (0..6)
+            .map(|i| {
+                let vault = if i % 2 == 0 { &one } else { &two }.clone();
+                tokio::spawn(async move { connected(&vault).await.nickname })
+            })
+            .collect();
+        let mut nicknames = std::collections::BTreeSet::new();
+        for maker in makers {
+            nicknames.insert(maker.await.unwrap());
+        }
+        assert_eq!(nicknames.len(), 6);
+    }
+
     async fn lists_show_what_the_filter_lets_through(house: House) {
         let vault = house.open().await;
         for _ in 0..5 {

@@ -8,7 +8,7 @@ use sqlx::{AnyConnection, Connection as _, Executor as _};
 
 use crate::house::{House, connected, stored};
 
-fn is_unavailable<T>(result: Result<T, Error>) -> bool {
+fn is_unavailable<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Unavailable { .. }))
 }
 
@@ -25,7 +25,7 @@ async fn a_locked_database_is_waited_for_and_then_told() {
         tokio::spawn(async move { vault.set_sealed_item("a", &"b".to_owned().into()).await })
     };
     assert_eq!(stored(&vault, &account.id).await.0, "at-1", "reading goes on");
-    assert!(is_unavailable(waiting.await.unwrap()));
+    assert!(is_unavailable(&waiting.await.unwrap()));
     other.execute("ROLLBACK").await.unwrap();
     vault.set_sealed_item("a", &"b".to_owned().into()).await.unwrap();
 }
@@ -37,8 +37,8 @@ async fn a_database_that_is_moved_away_is_noticed_and_works_again_when_it_is_bac
     let account = connected(&vault).await;
     let away = house.folder.path().join("away");
     std::fs::rename(house.file(), &away).unwrap();
-    assert!(is_unavailable(vault.set_sealed_item("a", &"b".to_owned().into()).await));
-    assert!(is_unavailable(vault.account(&account.id).await));
+    assert!(is_unavailable(&vault.set_sealed_item("a", &"b".to_owned().into()).await));
+    assert!(is_unavailable(&vault.account(&account.id).await));
     std::fs::rename(&away, house.file()).unwrap();
     vault.set_sealed_item("a", &"b".to_owned().into()).await.unwrap();
     assert_eq!(stored(&vault, &account.id).await.0, "at-1");
@@ -56,7 +56,7 @@ async fn a_full_disk_loses_nothing_and_is_over_when_there_is_room() {
     let mut refused = false;
     for i in 0..200 {
         let item = "x".repeat(20_000);
-        refused = is_unavailable(vault.set_sealed_item(&format!("{i}"), &item.into()).await);
+        refused = is_unavailable(&vault.set_sealed_item(&format!("{i}"), &item.into()).await);
         if refused {
             break;
         }
@@ -104,11 +104,11 @@ async fn a_postgres_server_that_dies_and_comes_back_is_used_again() {
     let mut feed = vault.changes();
     assert_eq!(feed.next().await, [Change::Everything]);
     server.kill();
-    assert!(is_unavailable(vault.account(&account.id).await));
+    assert!(is_unavailable(&vault.account(&account.id).await));
     assert!(tokio::time::timeout(Duration::from_secs(1), feed.next()).await.is_err());
     server.revive();
     let began = Instant::now();
-    while is_unavailable(vault.set_sealed_item("a", &"b".to_owned().into()).await) {
+    while is_unavailable(&vault.set_sealed_item("a", &"b".to_owned().into()).await) {
         assert!(began.elapsed() < Duration::from_secs(20), "it is never used again");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
