@@ -100,7 +100,7 @@ async fn a_code_rotation_and_reuse_detection() {
 
     let first = site.engine.exchange(&terms, &callback(params)).await;
     let first = first.unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(first.identity.as_deref(), Some("ann"));
+    assert_eq!(first.identity.as_deref(), Some("ann@acme.example"));
     assert!(first.scopes.as_ref().is_some_and(|scopes| scopes.contains(&"email".to_owned())));
 
     let held = tokens(&first.access, first.refresh.as_ref());
