@@ -241,6 +241,8 @@ pub struct Refresh {
     pub keep_token: bool,
     /// How long a replaced refresh token is still taken.
     pub grace: Option<Duration>,
+    /// Instead of [`OAuth2::token_fields`], where a refresh is answered in another shape.
+    pub token_fields: BTreeMap<String, Pointer>,
     /// Where the reply says how long the refresh token lives.
     pub lifetime_field: Option<Pointer>,
     pub token_in: Option<ParamPlace>,

@@ -129,7 +129,7 @@ impl Notes<'_> {
         let sends_token = || {
             let params = refresh.params.values().chain(refresh.headers.values());
             let params = params.chain(oauth2.refresh_params.values());
-            refresh.token_in.is_some() || params.into_iter().any(|param| holds_token(param))
+            refresh.token_in.is_some() || params.into_iter().any(holds_token)
         };
         if refresh.strategy == Some(Strategy::Exchange) && !sends_token() {
             let text = "has nothing with {oauth_access_token} in it, nor `token_in`";
@@ -199,4 +199,66 @@ fn all_params(o: &OAuth2) -> Vec<(&'static str, &Param)> {
 fn holes_of_expression(expression: &str) -> impl Iterator<Item = &str> {
     let holes = expression.split('{').skip(1).filter_map(|piece| piece.split_once('}'));
     holes.map(|(hole, _)| hole.split('|').next().unwrap_or(hole).trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{lint, parse};
+
+    fn found(auth: &str, oauth2: &str) -> String {
+        let text = format!(
+            r#"id = "x"
+name = "X"
+description = "for a test"
+[auth.a]
+kind = "oauth2"
+hosts = ["api.acme.example"]
+base_url = "https://api.acme.example"
+attach = [{{ header = "Authorization", value = "Bearer {{oauth_access_token}}" }}]
+{auth}
+[auth.a.oauth2]
+authorize_url = "https://acme.example/authorize"
+token_url = "https://acme.example/token"
+{oauth2}
+"#
+        );
+        let app = parse::app("x.toml", &text).unwrap_or_else(|found| panic!("{found:?}"));
+        lint(&app).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_definition_that_gets_no_token_or_gives_it_away_is_found() {
+        assert_eq!(found("", ""), "");
+        for (oauth2, part) in [
+            ("token_params = { a = \"{other}\" }", "\"{other}\" is not a declared field"),
+            ("token_params = { a = { b = \"{other}\" } }", "\"{other}\" is not a declared field"),
+            ("refresh = { strategy = \"reissue\" }", "needs a grant without a person"),
+            ("refresh = { strategy = \"exchange\" }", "{oauth_access_token}"),
+            ("refresh = { token_in = \"query\" }", "which servers log"),
+            ("issuer_in_callback = true", "oauth2.issuer: is missing"),
+            ("client_assertion = { alg = \"none\" }", "is not one of RS256"),
+            ("device_authorization_url = \"http://acme.example/d\"", "must start with https://"),
+            ("mtls = true", "not supported"),
+            (
+                "callback_verify = { method = \"md5\", param = \"p\", key = \"k\", over = \"sorted query without p\" }",
+                "is not \"hmac-sha256\"",
+            ),
+        ] {
+            let found = found("", oauth2);
+            assert!(found.contains(part), "{oauth2}: {found}");
+        }
+        let field = "fields = [{ name = \"u\", label = \"U\", secret = false, kind = \"url\", from = \"token_response\" }]";
+        assert!(found(field, "").contains("may be any host"));
+        let jwt = "jwt = { alg = \"HS256\", key = '{k|after \":\"}' }";
+        assert!(found(jwt, "").contains("\"{k}\" is not a declared field"));
+    }
+
+    #[test]
+    fn clear_text_is_for_this_machine_and_on_purpose() {
+        let url = "revoke_url = \"http://as.acme.test:8080/revoke\"";
+        assert!(found("", url).contains("clear_text = true allows"));
+        assert_eq!(found("clear_text = true", url), "");
+        let public = "revoke_url = \"http://acme.example/revoke\"";
+        assert!(found("clear_text = true", public).contains("must start with https://"));
+    }
 }

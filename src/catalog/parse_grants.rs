@@ -180,6 +180,7 @@ fn read_refresh(s: Section<'_>) -> Refresh {
         send_scope: s.flag("send_scope").unwrap_or(false),
         keep_token: s.flag("keep_token").unwrap_or(false),
         grace: s.number("grace_seconds").map(|seconds: u32| Duration::from_secs(seconds.into())),
+        token_fields: pointers(&s, "token_fields"),
         lifetime_field: pointer(&s, "lifetime_field"),
         token_in: s.word("token_in", &places),
         min_interval: duration(&s, "min_interval"),

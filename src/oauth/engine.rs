@@ -119,14 +119,29 @@ impl Engine {
         if calls.is_empty() {
             return Ok(Revoked::NotOffered);
         }
+        let mut first_failure = None;
         for call in calls {
-            let secrets = call.secrets.clone();
-            let reply = self.wire.send(call, oauth2.max_concurrency, Urgency::Once).await?;
-            if let Some(failure) = classify::failure(oauth2, &reply, &secrets) {
-                return Err(failure);
+            if let Err(failure) = self.give_back(oauth2, call).await {
+                first_failure.get_or_insert(failure);
             }
         }
-        Ok(Revoked::Done)
+        match first_failure {
+            Some(failure) => Err(failure),
+            None => Ok(Revoked::Done),
+        }
+    }
+
+    /// A token that the server does not know is as good as revoked (RFC 7009 §2.2).
+    async fn give_back(&self, oauth2: &OAuth2, call: Call) -> Result<(), TokenError> {
+        let secrets = call.secrets.clone();
+        let reply = self.wire.send(call, oauth2.max_concurrency, Urgency::Once).await?;
+        match classify::failure(oauth2, &reply, &secrets) {
+            Some(failure) if failure.class == Class::Dead || failure.code == "invalid_token" => {
+                Ok(())
+            }
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn tokens(

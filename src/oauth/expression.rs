@@ -62,9 +62,10 @@ fn hole_value(hole: &str, values: &Values) -> Result<Secret, Error> {
     let name = steps.next().unwrap_or_default();
     let found = values.secret(name).ok_or_else(|| Error::Missing(name.to_owned()))?;
     steps.try_fold(found, |value, step| {
-        filtered(value.expose(), step)?
-            .map(Secret::from)
-            .ok_or_else(|| Error::Nothing { name: name.to_owned(), filter: step.to_owned() })
+        // Nothing counts as missing: a signature with an empty key proves nothing.
+        let rest = filtered(value.expose(), step)?.filter(|rest| !rest.is_empty());
+        let nothing = || Error::Nothing { name: name.to_owned(), filter: step.to_owned() };
+        rest.map(Secret::from).ok_or_else(nothing)
     })
 }
 

@@ -68,6 +68,10 @@ fn random_hex() -> Result<String, Error> {
 }
 
 #[cfg(test)]
+mod answers_tests;
+#[cfg(test)]
 mod quirks_tests;
+#[cfg(test)]
+mod signing_tests;
 #[cfg(test)]
 mod trial;

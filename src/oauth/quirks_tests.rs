@@ -96,6 +96,20 @@ fn what_comes_back_is_read_as_the_definition_says() {
             gives: &["transient ratelimited"],
         },
         Quirk {
+            name: "3 Slack: a refresh is answered elsewhere than the exchange",
+            definition: Definition {
+                oauth2: "token_types = [\"user\"]\ntoken_fields = { access_token = \"/authed_user/access_token\" }\nrefresh = { token_fields = { access_token = \"/access_token\" } }",
+                ..CODE
+            },
+            act: Act::Refresh,
+            sees: &[],
+            answer: (
+                200,
+                r#"{"ok":true,"access_token":"at","refresh_token":"rt","token_type":"user"}"#,
+            ),
+            gives: &["access=at", "refresh=rt"],
+        },
+        Quirk {
             name: "4 TikTok: client_key, scopes with commas",
             definition: Definition {
                 oauth2: "param_rename = { client_id = \"client_key\" }\nscopes_separator = \",\"",
@@ -415,5 +429,7 @@ capture = [{ path = "/instance_url", as = "instance_url" }]"#,
     ..CODE
 };
 
+#[path = "quirks_grant_tests.rs"]
+mod grants;
 #[path = "quirks_request_tests.rs"]
 mod requests;

@@ -76,3 +76,7 @@ fn can_renew(auth: &Auth) -> bool {
         (None, kind) => kind == AuthKind::Jwt && auth.jwt.is_some(),
     }
 }
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;

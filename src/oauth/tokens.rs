@@ -30,25 +30,23 @@ pub(super) fn read(
         return Err(failure);
     }
     let body = reply.document.value();
-    let access = match (oauth2.refresh.strategy, held) {
-        (Some(Strategy::Extend), Some(held)) => {
-            at(oauth2, body, "access_token").and_then(secret).unwrap_or_else(|| held.clone())
-        }
-        _ => at(oauth2, body, "access_token").and_then(secret).ok_or_else(|| unreadable(reply))?,
-    };
-    check_token_type(oauth2, body)?;
-    let refresh = at(oauth2, body, "refresh_token").and_then(secret);
+    let answer = Answer::new(oauth2, body, held.is_some());
+    let found = answer.at("access_token").and_then(secret);
+    let prolonged = held.filter(|_| oauth2.refresh.strategy == Some(Strategy::Extend));
+    let access = found.or_else(|| prolonged.cloned()).ok_or_else(|| unreadable(reply))?;
+    check_token_type(&answer)?;
+    let refresh = answer.at("refresh_token").and_then(secret);
     let refresh = refresh.filter(|_| !oauth2.refresh.keep_token || held.is_none());
     let mut tokens = TokenSet {
         access,
         refresh_expires_at: refresh_expiry(oauth2, reply, refresh.is_some()),
         refresh,
-        expires: expiry(oauth2, reply),
-        scopes: at(oauth2, body, "scope").and_then(scopes),
+        expires: expiry(&answer, reply),
+        scopes: answer.at("scope").and_then(scopes),
         fields: BTreeMap::new(),
         secrets: Properties::new(),
         choices: BTreeMap::new(),
-        identity: identity(terms, oauth2, body),
+        identity: identity(terms, &answer),
         obtained_at: reply.sent_at,
     };
     capture(terms.auth, &oauth2.capture, body, &mut tokens)?;
@@ -62,11 +60,26 @@ fn unreadable(reply: &Reply) -> TokenError {
     TokenError { status: Some(reply.status), retry_after: reply.retry_after, ..error }
 }
 
-/// Where the definition says, or where RFC 6749 §5.1 does.
-fn at<'a>(oauth2: &OAuth2, body: &'a Value, name: &str) -> Option<&'a Value> {
-    match oauth2.token_fields.get(name) {
-        Some(pointer) => pointer.find(body),
-        None => body.get(name),
+/// The body, and where the definition says that things are in it.
+struct Answer<'a> {
+    oauth2: &'a OAuth2,
+    body: &'a Value,
+    fields: &'a BTreeMap<String, Pointer>,
+}
+
+impl<'a> Answer<'a> {
+    fn new(oauth2: &'a OAuth2, body: &'a Value, renewed: bool) -> Self {
+        let of_refresh =
+            Some(&oauth2.refresh.token_fields).filter(|own| renewed && !own.is_empty());
+        Self { oauth2, body, fields: of_refresh.unwrap_or(&oauth2.token_fields) }
+    }
+
+    /// Where the definition says, or where RFC 6749 §5.1 does.
+    fn at(&self, name: &str) -> Option<&'a Value> {
+        match self.fields.get(name) {
+            Some(pointer) => pointer.find(self.body),
+            None => self.body.get(name),
+        }
     }
 }
 
@@ -93,10 +106,11 @@ fn text(value: &Value) -> Option<String> {
 
 /// RFC 6749 §7.1: a token of a kind that we do not understand is not used. `N_A` is RFC 8693's way
 /// to say that the kind does not matter.
-fn check_token_type(oauth2: &OAuth2, body: &Value) -> Result<(), TokenError> {
-    let Some(kind) = at(oauth2, body, "token_type").and_then(Value::as_str) else { return Ok(()) };
-    let known =
-        ["", "bearer", "n_a"].into_iter().chain(oauth2.token_types.iter().map(String::as_str));
+fn check_token_type(answer: &Answer<'_>) -> Result<(), TokenError> {
+    let Some(kind) = answer.at("token_type").and_then(Value::as_str) else { return Ok(()) };
+    let known = ["", "bearer", "n_a"]
+        .into_iter()
+        .chain(answer.oauth2.token_types.iter().map(String::as_str));
     if known.into_iter().any(|known| known.eq_ignore_ascii_case(kind)) {
         return Ok(());
     }
@@ -119,13 +133,13 @@ fn scopes(value: &Value) -> Option<Vec<String>> {
     (!found.is_empty()).then_some(found)
 }
 
-fn expiry(oauth2: &OAuth2, reply: &Reply) -> Expiry {
-    let body = reply.document.value();
+fn expiry(answer: &Answer<'_>, reply: &Reply) -> Expiry {
+    let Answer { oauth2, body, fields } = answer;
     let absolute = oauth2.expires_at_field.as_ref().and_then(|path| path.find(body));
-    let absolute = absolute.or_else(|| oauth2.token_fields.get("expires_at")?.find(body));
+    let absolute = absolute.or_else(|| fields.get("expires_at")?.find(body));
     let told = absolute
         .and_then(|value| Told::read(value, TimeUnit::Timestamp))
-        .or_else(|| Told::read(at(oauth2, body, "expires_in")?, oauth2.expires_as));
+        .or_else(|| Told::read(answer.at("expires_in")?, oauth2.expires_as));
     match (told, oauth2.expires_in) {
         (Some(Told::In(0.0)), _) if oauth2.zero_expires_never => Expiry::Never,
         (Some(told), _) => told.on_our_clock(reply),
@@ -188,7 +202,8 @@ impl Told {
     }
 
     fn read_text(text: &str) -> Option<Self> {
-        let (digits, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic())?);
+        let letters = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(letters);
         let unit = match unit {
             "s" | "sec" | "seconds" => Some(1.0),
             "m" | "min" | "minutes" => Some(60.0),
@@ -234,10 +249,11 @@ fn date(text: &str) -> Option<SystemTime> {
 }
 
 /// An id or an e-mail address, for people and for comparing.
-fn identity(terms: &Terms<'_>, oauth2: &OAuth2, body: &Value) -> Option<String> {
+fn identity(terms: &Terms<'_>, answer: &Answer<'_>) -> Option<String> {
+    let Answer { oauth2, body, .. } = answer;
     let told = match &oauth2.identity {
         Some(path) => text(path.find(body)?),
-        None => from_id_token(terms, oauth2, at(oauth2, body, "id_token")?.as_str()?),
+        None => from_id_token(terms, oauth2, answer.at("id_token")?.as_str()?),
     };
     told.map(|text| classify::cleaned(&text)).filter(|text| !text.is_empty())
 }
