@@ -15,7 +15,8 @@ use tokio_rustls::TlsConnector;
 /// How a client gets to the origin through one subject.
 #[derive(Clone)]
 pub struct Route {
-    pub host: &'static str,
+    /// As in `Host`.
+    pub host: Arc<str>,
     /// Where to connect.
     pub dial: SocketAddr,
     /// A CONNECT head to send first.

@@ -7,6 +7,7 @@
 //!
 //! `BENCH_SECONDS` (0.5) is the length of one measurement, `BENCH_ROUNDS` (3) how many there are of
 //! each, `BENCH_IDLE` (1000) how many idle connections are held, `BENCH_ONLY` a subject's name.
+//! `BENCH_PART` is `idle`, `requests`, `bodies` or `decisions`, to measure only that.
 //! `BENCH_BINARY` another build of countersign, to compare two.
 //! `BENCH_INSTRUCTIONS=1` counts instructions under valgrind instead, which repeats on any machine.
 
@@ -99,15 +100,23 @@ async fn bench() {
         return instructions::print(ground, &only).await;
     }
     let subjects = Subject::all(&ground, &only);
+    let part: String = setting("BENCH_PART", String::new());
+    let wanted = |name: &str| part.is_empty() || part == name;
 
     // First, while no allocator has freed memory to hand out again.
-    idle(&subjects).await;
-    for (title, scenario) in SCENARIOS {
-        table(title, &subjects, scenario).await;
+    if wanted("idle") {
+        idle(&subjects).await;
     }
-    bodies(&subjects).await;
+    for (title, scenario) in SCENARIOS.iter().filter(|_| wanted("requests")) {
+        table(title, &subjects, *scenario).await;
+    }
+    if wanted("bodies") {
+        bodies(&subjects).await;
+    }
     drop(subjects);
-    micro::print();
+    if wanted("decisions") {
+        micro::print();
+    }
 }
 
 /// What a load does.
