@@ -15,7 +15,8 @@ use tokio_rustls::TlsConnector;
 /// How a client gets to the origin through one subject.
 #[derive(Clone)]
 pub struct Route {
-    pub host: &'static str,
+    /// As in `Host`.
+    pub host: Arc<str>,
     /// Where to connect.
     pub dial: SocketAddr,
     /// A CONNECT head to send first.
@@ -113,6 +114,7 @@ impl Connection {
                 break (end, body_length(&self.buffer[..end])?);
             }
         };
+        let Some(length) = length else { return self.chunks(filled).await };
         let mut left = (end + length) - filled;
         if left > 64 << 10 {
             self.buffer.resize(256 << 10, 0);
@@ -128,12 +130,32 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Reads to the end of a chunked body, without taking it apart: JSON has no line that is `0`.
+    async fn chunks(&mut self, mut filled: usize) -> io::Result<()> {
+        const END: &[u8] = b"\r\n0\r\n\r\n";
+        self.buffer.resize(256 << 10, 0);
+        while !self.buffer[..filled].ends_with(END) {
+            // Only the end is looked at, but it may come in two.
+            let kept = filled.saturating_sub(END.len());
+            self.buffer.copy_within(kept..filled, 0);
+            let most = filled - kept;
+            match self.stream.read(&mut self.buffer[most..]).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => filled = most + read,
+            }
+        }
+        Ok(())
+    }
+}
+
 pub fn head_end(bytes: &[u8]) -> Option<usize> {
     memchr::memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// The length of a 200's body; anything else is an error with the head as its text.
-fn body_length(head: &[u8]) -> io::Result<usize> {
+/// The length of a 200's body, `None` if it comes in chunks; anything else is an error with the head
+/// as its text.
+fn body_length(head: &[u8]) -> io::Result<Option<usize>> {
     let refused = || io::Error::other(String::from_utf8_lossy(head).into_owned());
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut fields);
@@ -142,7 +164,8 @@ fn body_length(head: &[u8]) -> io::Result<usize> {
         return Err(refused());
     }
     let length = response.headers.iter().find(|f| f.name.eq_ignore_ascii_case("content-length"));
-    length.and_then(|f| std::str::from_utf8(f.value).ok()?.parse().ok()).ok_or_else(refused)
+    let length = length.map(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
+    length.map(|length| length.ok_or_else(refused)).transpose()
 }
 
 /// What a load measured on the client's side.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::client::{Route, fixed};
+use crate::client::fixed;
 use crate::subject::{Ground, Subject, find};
 
 const CONNECTIONS: usize = 8;
@@ -21,13 +21,13 @@ pub async fn print(mut ground: Ground<'_>, only: &str) {
         if !name.starts_with(only) {
             continue;
         }
-        let plain = per_request(&mut ground, name, |subject| &subject.plain).await;
-        let tls = per_request(&mut ground, name, |subject| &subject.tls).await;
+        let plain = per_request(&mut ground, name, "plain").await;
+        let tls = per_request(&mut ground, name, "tls").await;
         println!("{name:<18} {plain:>15} {tls:>15}");
     }
 }
 
-async fn per_request(ground: &mut Ground<'_>, name: &str, route: fn(&Subject) -> &Route) -> String {
+async fn per_request(ground: &mut Ground<'_>, name: &str, route: &str) -> String {
     let short = total(ground, name, route, SHORT).await;
     let long = total(ground, name, route, LONG).await;
     let difference = short.zip(long).map(|(short, long)| long.saturating_sub(short));
@@ -36,19 +36,17 @@ async fn per_request(ground: &mut Ground<'_>, name: &str, route: fn(&Subject) ->
 }
 
 /// Of a whole run with `count` requests per connection.
-async fn total(
-    ground: &mut Ground<'_>,
-    name: &str,
-    route: fn(&Subject) -> &Route,
-    count: usize,
-) -> Option<u64> {
+async fn total(ground: &mut Ground<'_>, name: &str, route: &str, count: usize) -> Option<u64> {
     let file = match std::env::var_os("BENCH_CALLGRIND") {
-        Some(folder) => Path::new(&folder).join(format!("{}.{count}", name.replace(' ', "-"))),
+        Some(folder) => {
+            Path::new(&folder).join(format!("{}.{route}.{count}", name.replace(' ', "-")))
+        }
         None => ground.folder.join("callgrind.out"),
     };
     ground.callgrind = Some(file.clone());
     let subject = Subject::all(ground, name).pop()?;
-    if let Err(error) = fixed(route(&subject), CONNECTIONS, count).await {
+    let route = if route == "tls" { &subject.tls } else { &subject.plain };
+    if let Err(error) = fixed(route, CONNECTIONS, count).await {
         eprintln!("{name}: {error}");
     }
     subject.end();

@@ -7,6 +7,7 @@
 //!
 //! `BENCH_SECONDS` (0.5) is the length of one measurement, `BENCH_ROUNDS` (3) how many there are of
 //! each, `BENCH_IDLE` (1000) how many idle connections are held, `BENCH_ONLY` a subject's name.
+//! `BENCH_PART` is `idle`, `requests`, `bodies` or `decisions`, to measure only that.
 //! `BENCH_BINARY` another build of countersign, to compare two.
 //! `BENCH_INSTRUCTIONS=1` counts instructions under valgrind instead, which repeats on any machine.
 
@@ -99,15 +100,23 @@ async fn bench() {
         return instructions::print(ground, &only).await;
     }
     let subjects = Subject::all(&ground, &only);
+    let part: String = setting("BENCH_PART", String::new());
+    let wanted = |name: &str| part.is_empty() || part == name;
 
     // First, while no allocator has freed memory to hand out again.
-    idle(&subjects).await;
-    for (title, scenario) in SCENARIOS {
-        table(title, &subjects, scenario).await;
+    if wanted("idle") {
+        idle(&subjects).await;
     }
-    bodies(&subjects).await;
+    for (title, scenario) in SCENARIOS.iter().filter(|_| wanted("requests")) {
+        table(title, &subjects, *scenario).await;
+    }
+    if wanted("bodies") {
+        bodies(&subjects).await;
+    }
     drop(subjects);
-    micro::print();
+    if wanted("decisions") {
+        micro::print();
+    }
 }
 
 /// What a load does.
@@ -224,43 +233,48 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Large bodies through intercepted TLS, one at a time.
+/// Large bodies through intercepted TLS, one at a time, the subjects in turns.
 async fn bodies(subjects: &[Subject]) {
     println!(
-        "\n{} MiB bodies, TLS intercepted\n  {:<16} {:>11} {:>11}",
+        "\n{} MiB bodies, TLS intercepted: MiB/s of content\n  {:<16} {:>8} {:>8} {:>11} {:>11}",
         BODY_BYTES >> 20,
         "",
-        "down MiB/s",
-        "up MiB/s"
+        "down",
+        "up",
+        "JSON down",
+        "gzip down"
     );
-    for subject in subjects {
-        let mut down = Vec::new();
-        let mut up = Vec::new();
-        for _ in 0..setting("BENCH_ROUNDS", 3) {
+    let mut rounds: Vec<Vec<[f64; 4]>> = subjects.iter().map(|_| Vec::new()).collect();
+    for _ in 0..setting("BENCH_ROUNDS", 3) {
+        for (subject, rounds) in subjects.iter().zip(&mut rounds) {
             match transfer(&subject.tls).await {
-                Ok((received, sent)) => {
-                    down.push(received);
-                    up.push(sent);
-                }
+                Ok(rates) => rounds.push(rates),
                 Err(error) => eprintln!("{}: bodies: {error}", subject.name),
             }
         }
-        let (down, up) = (median(down.into_iter()), median(up.into_iter()));
-        println!("  {:<16} {down:>11.0} {up:>11.0}", subject.name);
+    }
+    for (subject, rounds) in subjects.iter().zip(&rounds) {
+        let [down, up, json, gzip] = [0, 1, 2, 3].map(|at| median(rounds.iter().map(|r| r[at])));
+        println!("  {:<16} {down:>8.0} {up:>8.0} {json:>11.0} {gzip:>11.0}", subject.name);
     }
 }
 
-/// MiB per second down and up.
-async fn transfer(route: &Route) -> io::Result<(f64, f64)> {
+/// MiB of content per second: down, up, JSON that countersign searches, and JSON that it decodes first.
+/// The others pass the last as it is.
+async fn transfer(route: &Route) -> io::Result<[f64; 4]> {
     let rate = |start: Instant| (BODY_BYTES >> 20) as f64 / start.elapsed().as_secs_f64();
     let mut connection = route.open().await?;
     connection.exchange(&route.get("/")).await?;
-    let start = Instant::now();
-    connection.exchange(&route.get(&format!("/bytes/{BODY_BYTES}"))).await?;
-    let down = rate(start);
+    let mut rates = [0.0; 4];
+    for (at, kind) in [(0, "bytes"), (2, "json"), (3, "gzip")] {
+        let start = Instant::now();
+        connection.exchange(&route.get(&format!("/{kind}/{BODY_BYTES}"))).await?;
+        rates[at] = rate(start);
+    }
     let start = Instant::now();
     connection.upload(&route.post("/upload", BODY_BYTES), BODY_BYTES).await?;
-    Ok((down, rate(start)))
+    rates[1] = rate(start);
+    Ok(rates)
 }
 
 /// What an intercepted connection costs while it waits for its next request.

@@ -1,10 +1,14 @@
 //! The lightest origin that still notices a missing credential: HTTP/1.1 by hand, a fixed small
-//! answer, 401 without the header, and bodies of any length both ways.
+//! answer, 401 without the header, and bodies of any length both ways: bytes of no type, JSON, and the
+//! same JSON compressed.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use async_compression::Level;
+use async_compression::codecs::{EncodeV2 as _, GzipEncoder};
+use async_compression::core::util::{PartialBuffer, WriteBuffer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -63,9 +67,62 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<(
 struct Head {
     authorized: bool,
     length: usize,
-    /// `/bytes/N` asks for N bytes.
-    wanted: Option<usize>,
+    /// `/bytes/N`, `/json/N` and `/gzip/N` ask for N bytes of content.
+    wanted: Option<(Kind, usize)>,
 }
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Bytes,
+    Json,
+    Gzip,
+}
+
+impl Kind {
+    fn fields(self) -> &'static str {
+        match self {
+            Self::Bytes => "",
+            Self::Json => "Content-Type: application/json\r\n",
+            Self::Gzip => "Content-Type: application/json\r\nContent-Encoding: gzip\r\n",
+        }
+    }
+
+    /// What [`BLOCK_BYTES`] of content are on the wire; a body is this many times.
+    fn block(self) -> &'static [u8] {
+        match self {
+            Self::Bytes => &BYTES,
+            Self::Json => &JSON,
+            Self::Gzip => &GZIP,
+        }
+    }
+}
+
+pub const BLOCK_BYTES: usize = 256 << 10;
+static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| vec![b'x'; BLOCK_BYTES]);
+static JSON: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut text = Vec::with_capacity(BLOCK_BYTES + 100);
+    for id in 0_u32.. {
+        if text.len() >= BLOCK_BYTES {
+            break;
+        }
+        let price = id.wrapping_mul(2_654_435_761) >> 12;
+        let item =
+            format!("{{\"id\":{id},\"name\":\"Item {price:x}\",\"price\":{price},\"ok\":true}},\n");
+        text.extend_from_slice(item.as_bytes());
+    }
+    text.truncate(BLOCK_BYTES);
+    text
+});
+/// One member; several one after the other are a stream too (RFC 1952 §2.2).
+static GZIP: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut encoder = GzipEncoder::new(Level::Default.into());
+    let mut room = vec![0; BLOCK_BYTES];
+    let mut output = WriteBuffer::new_initialized(&mut room);
+    let mut input = PartialBuffer::new(&JSON[..]);
+    encoder.encode(&mut input, &mut output).expect("text can be compressed");
+    while !encoder.finish(&mut output).expect("there is room") {}
+    output.written().to_vec()
+});
 
 impl Head {
     fn of(bytes: &[u8]) -> Self {
@@ -73,7 +130,9 @@ impl Head {
         let mut request = httparse::Request::new(&mut fields);
         request.parse(bytes).expect("our own clients send valid heads");
         let path = request.path.unwrap_or_default();
-        let wanted = path.rsplit_once("/bytes/").and_then(|(_, n)| n.parse().ok());
+        let wanted = [("/bytes/", Kind::Bytes), ("/json/", Kind::Json), ("/gzip/", Kind::Gzip)]
+            .into_iter()
+            .find_map(|(prefix, kind)| Some((kind, path.rsplit_once(prefix)?.1.parse().ok()?)));
         let value = |name: &str| {
             let field = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
             field.map(|field| field.value)
@@ -107,15 +166,13 @@ async fn answer<S: AsyncWrite + Unpin>(stream: &mut S, head: &Head) -> io::Resul
     match head.wanted {
         _ if !head.authorized => stream.write_all(REFUSED).await?,
         None => stream.write_all(OK).await?,
-        Some(wanted) => {
-            let start = format!("HTTP/1.1 200 OK\r\nContent-Length: {wanted}\r\n\r\n");
+        Some((kind, wanted)) => {
+            let (block, blocks) = (kind.block(), wanted / BLOCK_BYTES);
+            let (fields, length) = (kind.fields(), block.len() * blocks);
+            let start = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {length}\r\n\r\n");
             stream.write_all(start.as_bytes()).await?;
-            let block = vec![b'x'; 256 << 10];
-            let mut left = wanted;
-            while left > 0 {
-                let most = left.min(block.len());
-                stream.write_all(&block[..most]).await?;
-                left -= most;
+            for _ in 0..blocks {
+                stream.write_all(block).await?;
             }
         }
     }

@@ -321,6 +321,8 @@ via off
     plain.prefix = format!("http://{PLAIN_NAME}:{plain_port}").into();
     let mut tls = reverse(NAME, address, Some(ground.identity.client()), "".into());
     tls.connect = Some(connect.into());
+    // Inside a tunnel squid goes where `Host` says, and not to the tunnel's port.
+    tls.host = format!("{NAME}:{tls_port}").into();
     Some(Subject { name: "squid", process: Some(process), plain, tls })
 }
 
@@ -341,11 +343,12 @@ fn forward(
 }
 
 fn reverse(
-    host: &'static str,
+    host: &str,
     dial: SocketAddr,
     tls: Option<Arc<rustls::ClientConfig>>,
     fields: Arc<str>,
 ) -> Route {
+    let host = host.into();
     Route { host, dial, connect: None, tls, prefix: "".into(), fields }
 }
 

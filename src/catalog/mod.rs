@@ -84,6 +84,9 @@ pub struct Auth {
     pub test: Option<TestRequest>,
     /// `http://` hosts are meant, wherever they are.
     pub clear_text: bool,
+    /// An echo of the credential is masked in answers. Off for an app whose answers contain the
+    /// value by design, such as one that hands out keys.
+    pub scrub: bool,
     /// The line of `[auth.<id>]`, for messages.
     pub line: Option<usize>,
 }

@@ -93,6 +93,7 @@ fn read_auth(id: String, section: Section<'_>) -> Option<Auth> {
     let jwt = section.section("jwt").map(read_jwt);
     let test = section.section("test").and_then(read_test);
     let clear_text = section.flag("clear_text").unwrap_or(false);
+    let scrub = section.flag("scrub").unwrap_or(true);
     section.finish();
     Some(Auth {
         id,
@@ -107,6 +108,7 @@ fn read_auth(id: String, section: Section<'_>) -> Option<Auth> {
         jwt,
         test,
         clear_text,
+        scrub,
         line,
     })
 }

@@ -29,63 +29,63 @@ struct Origin {
     body: ResponseBody,
     exchange: Box<Exchange>,
     scrub: Option<Box<Scrub>>,
-    /// Trailers that wait for what the scrub held back.
-    last: Option<Frame<Bytes>>,
+    /// They wait for what the scrub held back.
+    trailers: Option<Frame<Bytes>>,
+    /// The scrub has given out everything.
+    ended: bool,
 }
 
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
 impl Origin {
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(scrub) = &mut self.scrub else { return Pin::new(&mut self.body).poll_frame(cx) };
-        if let Some(last) = self.last.take() {
-            return Poll::Ready(Some(Ok(last)));
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
+        match self.scrub {
+            None => Pin::new(&mut self.body).poll_frame(cx),
+            Some(_) if self.ended => Poll::Ready(self.trailers.take().map(Ok)),
+            Some(_) => self.poll_scrubbed(cx),
         }
+    }
+
+    /// Gives out all that the scrub has before it asks the origin for more.
+    fn poll_scrubbed(&mut self, cx: &mut Context<'_>) -> Polled {
+        let Some(scrub) = &mut self.scrub else { return Poll::Ready(None) };
         loop {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => return Poll::Ready(end_of(scrub)),
-            };
-            let mut out = match frame.into_data() {
-                Ok(data) => scrub.push(data),
-                Err(trailers) if scrub.held() == 0 => return Poll::Ready(Some(Ok(trailers))),
-                Err(trailers) => {
-                    self.last = Some(trailers);
-                    return Poll::Ready(end_of(scrub));
-                }
-            };
-            if out.is_empty() && self.body.is_end_stream() {
-                out = scrub.finish();
-            }
+            let out = scrub.pull().map_err(BodyError::Coding)?;
             if !out.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(out))));
             }
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
+            match frame.map(Frame::into_data) {
+                Some(Ok(data)) => scrub.push(data),
+                Some(Err(trailers)) => self.trailers = Some(trailers),
+                None => break,
+            }
         }
-    }
-
-    fn held(&self) -> usize {
-        self.scrub.as_ref().map_or(0, |scrub| scrub.held())
+        self.ended = true;
+        let held = scrub.finish().map_err(BodyError::Coding)?;
+        if held.is_empty() {
+            return Poll::Ready(self.trailers.take().map(Ok));
+        }
+        Poll::Ready(Some(Ok(Frame::data(held))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held() == 0 && self.last.is_none() && self.body.is_end_stream()
+        let Some(scrub) = &self.scrub else { return self.body.is_end_stream() };
+        let nothing_left = || scrub.surplus() == Some(0) && self.body.is_end_stream();
+        self.trailers.is_none() && (self.ended || nothing_left())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (rest, held) = (self.body.size_hint(), self.held() as u64);
+        let rest = self.body.size_hint();
+        let Some(scrub) = &self.scrub else { return rest };
+        let Some(surplus) = scrub.surplus() else { return SizeHint::new() };
         let mut hint = SizeHint::new();
         if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + held);
+            hint.set_upper(upper + surplus as u64);
         }
-        hint.set_lower(rest.lower() + held);
+        hint.set_lower(rest.lower() + surplus as u64);
         hint
     }
-}
-
-fn end_of(scrub: &mut Scrub) -> Option<Result<Frame<Bytes>, BodyError>> {
-    Some(scrub.finish()).filter(|held| !held.is_empty()).map(|held| Ok(Frame::data(held)))
 }
 
 impl Body {
@@ -96,7 +96,8 @@ impl Body {
     /// `scrub` hides an echoed credential.
     pub fn origin(body: ResponseBody, exchange: Box<Exchange>, scrub: Option<Scrub>) -> Self {
         let scrub = scrub.map(Box::new);
-        Self { kind: Kind::Origin(Origin { body, exchange, scrub, last: None }), busy: None }
+        let origin = Origin { body, exchange, scrub, trailers: None, ended: false };
+        Self { kind: Kind::Origin(origin), busy: None }
     }
 
     pub fn busy(mut self, busy: InFlight) -> Self {

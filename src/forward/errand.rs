@@ -84,7 +84,7 @@ impl Errand {
         prepared
             .attach(&mut self.parts.headers, &mut self.target)
             .map_err(|_| Refusal::Attach { account: account() })?;
-        self.mask = Some(prepared.mask().clone()).filter(|mask| !mask.is_empty());
+        self.mask = slot.auth().scrub.then(|| prepared.mask().clone());
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 mod authenticate;
 mod body;
 mod caller;
+mod decode;
 mod errand;
 mod exchange;
 mod head;
@@ -29,6 +30,7 @@ use http::header::{HeaderName, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 pub use authenticate::{Channel, authenticate, by_bearer};
@@ -153,8 +155,10 @@ impl Forwarder {
         );
         match self.journey(world, inbound, target, &mut exchange).await {
             Ok(Arrival::Answer { response, mask }) => {
-                let scrub = mask.and_then(|mask| Scrub::of(&mask, response.headers()));
-                response.map(|body| Body::origin(body, exchange, scrub))
+                let (mut head, body) = response.into_parts();
+                let empty = body.is_end_stream();
+                let scrub = mask.and_then(|mask| Scrub::of(&mask, &mut head, empty));
+                Response::from_parts(head, Body::origin(body, exchange, scrub))
             }
             Ok(Arrival::Switch { response, pending }) => {
                 pending.leave(exchange);

@@ -239,10 +239,15 @@ async fn answer(
         && request.method() != Method::CONNECT
         && request.headers().contains_key(UPGRADE))
     .then(|| hyper::upgrade::on(&mut request));
+    // Boxed: hyper keeps the room for an answer as long as the connection is open, busy or not.
     let answered = match &connection.stage {
-        Stage::Outside => AssertUnwindSafe(door::answer(&connection, request)).catch_unwind().await,
+        Stage::Outside => {
+            let answer = Box::pin(door::answer(&connection, request));
+            AssertUnwindSafe(answer).catch_unwind().await
+        }
         Stage::Inside(inside) => {
-            AssertUnwindSafe(intercept::answer(&connection, inside, request)).catch_unwind().await
+            let answer = Box::pin(intercept::answer(&connection, inside, request));
+            AssertUnwindSafe(answer).catch_unwind().await
         }
     };
     let response = answered.unwrap_or_else(|_| broken());

@@ -310,11 +310,14 @@ impl Source {
         // Only driving the connection brings something, and that happens right here: the body's
         // own waker would wake this very task once more for nothing.
         let nobody = &mut Context::from_waker(Waker::noop());
-        if let Poll::Ready(frame) = incoming.as_mut().poll_frame(nobody) {
+        let connection = lease.connection();
+        if let Poll::Ready(frame) =
+            connection.knock.unheard(|| incoming.as_mut().poll_frame(nobody))
+        {
             return Poll::Ready(frame);
         }
-        lease.connection().drive(cx);
-        incoming.poll_frame(nobody)
+        connection.drive(cx);
+        connection.knock.attend(cx, || incoming.poll_frame(nobody))
     }
 }
 

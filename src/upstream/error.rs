@@ -150,6 +150,8 @@ pub enum BodyError {
     Truncated,
     #[error("no piece of the body came for {0:?}")]
     Idle(Duration),
+    #[error("the body is not in the coding that its head announced, or broke off inside of it")]
+    Coding(#[source] std::io::Error),
 }
 
 /// Why one exchange on one connection failed, before it is known whether it is tried again.

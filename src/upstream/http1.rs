@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::header::CONNECTION;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
@@ -24,6 +25,7 @@ use super::body::{Progress, RequestBody, ResponseBody, Source};
 use super::deadline::Deadline;
 use super::error::Failure;
 use super::io::Io;
+use super::knock::Knock;
 use super::message;
 use super::pool::Lease;
 use super::{Limits, Phase};
@@ -35,14 +37,15 @@ const MAX_HEADERS: usize = 256;
 
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
-    driver: Driver,
-    /// The driver has finished and must not be polled again.
-    closed: bool,
+    /// Gone when it has finished, and with it a request that it did not take any more.
+    driver: Option<Driver>,
+    pub(super) knock: Knock,
     /// The last answer is of the kind after which a connection stays open.
     persists: bool,
     pub(super) deadline: Deadline,
 }
 
+type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 type Plain = hyper::client::conn::http1::Connection<TokioIo<Io>, RequestBody>;
 
 /// hyper's type for a connection that can be upgraded has no name, so it is boxed, and only for
@@ -80,45 +83,64 @@ impl Connection {
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(io))
             .await?;
-        let driver = Driver::Plain(connection);
-        Ok(Self { sender, driver, closed: false, persists: false, deadline: Deadline::default() })
+        Ok(Self {
+            sender,
+            driver: Some(Driver::Plain(connection)),
+            knock: Knock::default(),
+            persists: false,
+            deadline: Deadline::default(),
+        })
     }
 
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.closed && Pin::new(&mut self.driver).poll(cx).is_ready() {
-            self.closed = true;
+    pub(super) fn drive(&mut self, cx: &Context<'_>) {
+        let Some(driver) = &mut self.driver else { return };
+        if Pin::new(driver).poll(&mut self.knock.context(cx)).is_ready() {
+            self.driver = None;
         }
     }
 
     fn upgradable(self) -> Self {
-        Self { driver: self.driver.upgradable(), ..self }
+        Self { driver: self.driver.map(Driver::upgradable), ..self }
+    }
+
+    /// Leaves a request for the driver, which takes it when it is driven next.
+    fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
+        let Self { sender, knock, .. } = self;
+        knock.unheard(|| sender.try_send_request(request))
     }
 
     /// Whether it is worth keeping. Polled only where the answer leaves that open, so that a
     /// connection that is to be closed is closed now: the poll that counts comes when it is taken
     /// out again.
     pub(super) fn stays_open(&mut self) -> bool {
-        !self.closed && (self.persists || self.is_usable())
+        self.driver.is_some() && (self.persists || self.is_usable())
     }
 
-    /// Whether the next request may use it: the last exchange is over on both sides, the origin
-    /// did not close it, and sent nothing that no request asked for.
+    /// Whether the next request may be given to it: the last exchange is over on both sides. What
+    /// the origin did since then is seen when the request is sent, before a byte of it is written.
+    pub(super) fn takes_request(&mut self) -> bool {
+        self.driver.is_some() && self.sender.is_ready() || self.is_usable()
+    }
+
+    /// The same, and the origin did not close it, nor sent what no request asked for.
     pub(super) fn is_usable(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.closed && self.sender.is_ready()
+        self.drive(&Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
     }
 }
 
 /// A connection with a task of its own, which ends with this value.
 pub(super) struct Detached {
-    task: AbortHandle,
+    task: Option<AbortHandle>,
     _sender: SendRequest<RequestBody>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Detached {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -143,8 +165,8 @@ pub(super) async fn exchange(
     let idle = limits.idle_timeout;
     let source = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let (connection, _) = lease.into_connection();
-        if !connection.closed {
-            tracker.spawn(connection.driver);
+        if let Some(driver) = connection.driver {
+            tracker.spawn(driver);
         }
         Source::Ended
     } else {
@@ -160,7 +182,7 @@ async fn head(
     limits: &Limits,
 ) -> Result<Response<Incoming>, Failure> {
     let connection = lease.connection();
-    let mut answer = pin!(connection.sender.try_send_request(request));
+    let mut answer = pin!(connection.send(request));
     let mut wait = HeadWait::new(limits.first_byte_timeout, progress);
     connection.deadline.start(limits.first_byte_timeout);
     let result = std::future::poll_fn(|cx| {
@@ -223,7 +245,7 @@ fn source(lease: Lease, progress: Option<&Progress>, tracker: &TaskTracker) -> S
         Some(progress) if !progress.is_complete() => {
             let (connection, permit) = lease.into_connection();
             let Connection { sender, driver, deadline, .. } = connection;
-            let task = tracker.spawn(driver).abort_handle();
+            let task = driver.map(|driver| tracker.spawn(driver).abort_handle());
             let detached = Detached { task, _sender: sender, _permit: permit };
             Source::Detached { _task: detached, deadline }
         }

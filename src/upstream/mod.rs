@@ -14,6 +14,7 @@ mod guard;
 mod http1;
 mod http2;
 mod io;
+mod knock;
 mod message;
 mod pool;
 mod resolve;

@@ -185,7 +185,7 @@ impl Origin {
         loop {
             let Some(idle) = self.state.lock().idle.pop() else { return Taken::MayOpen(permit) };
             let mut connection = idle.connection;
-            if idle.since.elapsed() < self.limits.keep_alive && connection.is_usable() {
+            if idle.since.elapsed() < self.limits.keep_alive && connection.takes_request() {
                 return Taken::Lease(Lease::new(connection, permit, self.clone()));
             }
         }

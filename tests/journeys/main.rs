@@ -13,4 +13,5 @@ mod callers;
 mod guard;
 mod http2;
 mod life;
+mod scrub;
 mod upstream;
