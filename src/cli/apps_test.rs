@@ -108,6 +108,7 @@ fn only_caller(id: &CallerId, account: &Account, config: &Config) -> anyhow::Res
         policy,
         rate: None,
         max_concurrent: None,
+        stored: false,
     })
 }
 

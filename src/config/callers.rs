@@ -105,7 +105,16 @@ impl<'w> World<'w> {
         let max_concurrent = table.number("max_concurrent", positive).map(NonZeroU32::get);
         let id = id?;
         let policy = CallerPolicy { caller: id.clone(), mode, bindings, rules: rules.into() };
-        Some(Caller { id, tokens, certificate, expires_at, policy, rate, max_concurrent })
+        Some(Caller {
+            id,
+            tokens,
+            certificate,
+            expires_at,
+            policy,
+            rate,
+            max_concurrent,
+            stored: false,
+        })
     }
 
     /// The caller's own grants, then those of its groups; its own binding of an account and its

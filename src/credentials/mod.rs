@@ -156,6 +156,10 @@ impl Slot {
         &self.app.auths[self.auth]
     }
 
+    pub fn is_stored(&self) -> bool {
+        matches!(self.origin, Origin::Stored(_))
+    }
+
     pub fn fields(&self) -> &BTreeMap<String, String> {
         &self.fields
     }
@@ -258,7 +262,7 @@ impl Attachable {
     /// Masks the credential where somebody repeats it.
     pub fn cover(&self, text: &mut [u8]) {
         for prepared in std::iter::once(&self.usual).chain(&self.exceptions) {
-            prepared.mask().cover(text);
+            prepared.mask().cover(text, text.len());
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Caller {
     pub slots: Vec<Arc<Slot>>,
     pub expires_at: Option<SystemTime>,
     pub limits: Arc<Limits>,
+    /// Of the store, not of the configuration.
+    pub stored: bool,
 }
 
 /// How a caller proved itself. Kept for the life of a tunnel and checked again on every use.

@@ -119,6 +119,7 @@ fn caller_of(
         policy,
         rate: details.rate.as_deref().and_then(|rate| said(caller, "rate", Rate::from_text(rate))),
         max_concurrent: details.max_concurrent,
+        stored: true,
     }
 }
 

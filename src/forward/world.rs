@@ -27,6 +27,7 @@ pub struct World {
 }
 
 /// Whose a token is, and how long.
+#[derive(Clone)]
 struct Holder {
     caller: Arc<Caller>,
     until: Option<SystemTime>,
@@ -82,8 +83,7 @@ impl World {
         before: Option<&World>,
     ) -> Result<Self, Vec<Error>> {
         let mut errors = Vec::new();
-        let mut slots = open_slots(config, &mut errors).await;
-        slots.extend(stored.slots.iter().map(|(id, slot)| (id.clone(), slot.clone())));
+        let slots = open_slots(config, &mut errors).await;
         let index = index_of(config, stored, &mut errors);
         let mut world = Self {
             unmatched: config.proxy.unmatched,
@@ -98,10 +98,45 @@ impl World {
         for caller in &config.callers {
             world.add(caller, &slots, before, &mut errors).await;
         }
-        for caller in &stored.callers {
-            world.add_stored(caller, stored, &slots, before).await;
-        }
+        world.add_all(stored, before).await;
         if errors.is_empty() { Ok(world) } else { Err(errors) }
+    }
+
+    /// This snapshot with what is `stored` now. Nothing of the configuration is read again: a
+    /// command that gives a token is not run because somebody added a caller.
+    ///
+    /// # Errors
+    /// When accounts of two apps bring the same host.
+    pub async fn with(&self, config: &Config, stored: &Stored) -> Result<Self, Vec<Error>> {
+        let mut errors = Vec::new();
+        let index = index_of(config, stored, &mut errors);
+        let declared = |caller: &Caller| !caller.stored;
+        let callers = self.callers.iter().filter(|(_, caller)| declared(caller));
+        let tokens = self.by_digest.iter().filter(|(_, holder)| declared(&holder.caller));
+        let mut world = Self {
+            unmatched: self.unmatched,
+            unbound: self.unbound,
+            catalog: self.catalog.clone(),
+            index,
+            slots: self.slots.iter().filter(|slot| !slot.is_stored()).cloned().collect(),
+            callers: callers.map(|(id, caller)| (id.clone(), caller.clone())).collect(),
+            by_digest: tokens.map(|(digest, holder)| (*digest, holder.clone())).collect(),
+            by_certificate: self.by_certificate.clone(),
+        };
+        world.add_all(stored, Some(self)).await;
+        if errors.is_empty() { Ok(world) } else { Err(errors) }
+    }
+
+    async fn add_all(&mut self, stored: &Stored, before: Option<&World>) {
+        self.slots.extend(stored.slots.values().cloned());
+        for caller in &stored.callers {
+            self.add_stored(caller, stored, before).await;
+        }
+        for (digest, until) in &stored.token_ends {
+            if let Some(holder) = self.by_digest.get_mut(digest) {
+                holder.until = Some(*until);
+            }
+        }
     }
 
     /// What is wrong with a stored caller concerns nobody else: it is left out, and logged.
@@ -109,7 +144,6 @@ impl World {
         &mut self,
         caller: &config::Caller,
         stored: &Stored,
-        slots: &HashMap<AccountId, Arc<Slot>>,
         before: Option<&World>,
     ) {
         if self.callers.contains_key(&caller.id) {
@@ -118,14 +152,9 @@ impl World {
             return;
         }
         let mut errors = Vec::new();
-        self.add(caller, slots, before, &mut errors).await;
+        self.add(caller, &stored.slots, before, &mut errors).await;
         for error in errors {
             tracing::warn!(caller = %caller.id, %error, "part of a stored caller is left out");
-        }
-        for (digest, until) in &stored.token_ends {
-            if let Some(holder) = self.by_digest.get_mut(digest) {
-                holder.until = Some(*until);
-            }
         }
     }
 
@@ -145,6 +174,7 @@ impl World {
             slots: bound,
             expires_at: caller.expires_at,
             limits: limits_of(caller, before),
+            stored: caller.stored,
         });
         for token in &caller.tokens {
             match digest_of(caller, token).await {

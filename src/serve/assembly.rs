@@ -54,7 +54,9 @@ impl Assembly {
         }
         let stored = self.read_store(&parts.stored).await;
         let config = Arc::new(config.clone());
-        let built = self.build(&mut parts, config, stored).await;
+        let before = self.forwarder.world();
+        let built = World::build(&config, &stored, Some(&before)).await;
+        let built = built.map(|world| self.put(&mut parts, world, config, stored));
         if let (Err(_), Some(keeper)) = (&built, &self.keeper) {
             keeper.use_catalog(parts.config.catalog.clone());
         }
@@ -81,9 +83,12 @@ impl Assembly {
         let mut parts = self.parts.lock().await;
         let stored = self.read_store(&parts.stored).await;
         let config = parts.config.clone();
-        if let Err(errors) = self.build(&mut parts, config, stored).await {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            tracing::error!("what changed in the store is not in use: {}", errors.join("; "));
+        match self.forwarder.world().with(&config, &stored).await {
+            Ok(world) => self.put(&mut parts, world, config, stored),
+            Err(errors) => {
+                let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                tracing::error!("what changed in the store is not in use: {}", errors.join("; "));
+            }
         }
     }
 
@@ -98,21 +103,13 @@ impl Assembly {
         }
     }
 
-    async fn build(
-        &self,
-        parts: &mut Parts,
-        config: Arc<Config>,
-        stored: Arc<Stored>,
-    ) -> Result<(), Vec<WorldError>> {
-        let before = self.forwarder.world();
-        let world = World::build(&config, &stored, Some(&before)).await?;
+    fn put(&self, parts: &mut Parts, world: World, config: Arc<Config>, stored: Arc<Stored>) {
         know(&self.forwarder.telemetry, &world);
         self.forwarder.replace(world);
         parts.fresh.abort();
         parts.fresh = keep_fresh(&self.forwarder);
         parts.config = config;
         parts.stored = stored;
-        Ok(())
     }
 }
 
