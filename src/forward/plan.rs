@@ -51,7 +51,14 @@ pub fn plan(
     selector: Option<&str>,
 ) -> Result<Plan, Refusal> {
     match locate(&world.index, target, path) {
-        Located::OfNoApp => untouched(world, caller, target, method, path),
+        Located::OfNoApp => match brought(world, caller, target) {
+            Some((app, port)) => {
+                let asked =
+                    Asked { target, port, method, path: cut(app, path), sent: path, selector };
+                with_account(world, caller, app, asked)
+            }
+            None => untouched(world, caller, target, method, path),
+        },
         Located::OtherPort { ports } => {
             Err(Refusal::Port { host: target.host.clone(), port: target.port, ports })
         }
@@ -60,6 +67,20 @@ pub fn plan(
             with_account(world, caller, app, asked)
         }
     }
+}
+
+/// A host that only an account of this caller knows, `gitlab.acme.example`, and that is in no
+/// snapshot because the account is nobody's who sends requests by himself.
+fn brought<'a>(world: &World, caller: &'a Caller, target: &Target) -> Option<(&'a Arc<App>, u16)> {
+    if !world.index.claims(&target.host).is_empty() {
+        return None;
+    }
+    let port = if !target.secure && target.port == 80 { 443 } else { target.port };
+    let owns = |binding: &policy::Binding| {
+        binding.hosts.iter().any(|(host, own)| *own == port && *host == target.host)
+    };
+    let at = caller.policy.bindings.iter().position(owns)?;
+    Some((&caller.slots.get(at)?.app, port))
 }
 
 /// What a URL is to the catalog.
