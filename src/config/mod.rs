@@ -120,6 +120,8 @@ pub struct Web {
     pub listen: Option<SocketAddr>,
     /// Names by which the listener may be addressed, beside its own address (DNS rebinding).
     pub hosts: Vec<Host>,
+    /// Where browsers find it: `https://connect.example.com`. `None`: where a request did.
+    pub url: Option<String>,
 }
 
 /// `[admin]`: metrics and health.

@@ -9,7 +9,7 @@ use super::secrets::{path, reference};
 use super::shape::{Table, Value};
 use super::values::{
     address, bytes, duration, host, host_and_port, listener, network, optional_listener, parsed,
-    proxy_url, target,
+    proxy_url, target, web_url,
 };
 use super::{
     Admin, Audit, Ca, ListenerTls, Log, LogFormat, Override, Place, Proxy, SecretRef, Store,
@@ -69,6 +69,7 @@ pub(super) fn web(table: &Table<'_>) -> Web {
     let web = Web {
         listen: table.text("listen", optional_listener).unwrap_or(Some(loopback(WEB_PORT))),
         hosts: table.list("hosts", host).unwrap_or_default(),
+        url: table.text("url", web_url),
     };
     table.done();
     web
