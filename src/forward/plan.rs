@@ -75,12 +75,14 @@ fn brought<'a>(world: &World, caller: &'a Caller, target: &Target) -> Option<(&'
     if !world.index.claims(&target.host).is_empty() {
         return None;
     }
-    let port = if !target.secure && target.port == 80 { 443 } else { target.port };
-    let owns = |binding: &policy::Binding| {
-        binding.hosts.iter().any(|(host, own)| *own == port && *host == target.host)
+    let owner_at = |port: u16| {
+        let here = |(host, own): &(Host, u16)| *own == port && *host == target.host;
+        let owns = |binding: &policy::Binding| binding.hosts.iter().any(here);
+        let at = caller.policy.bindings.iter().position(owns)?;
+        Some((&caller.slots.get(at)?.app, port))
     };
-    let at = caller.policy.bindings.iter().position(owns)?;
-    Some((&caller.slots.get(at)?.app, port))
+    let upgraded = || (!target.secure && target.port == 80).then(|| owner_at(443)).flatten();
+    owner_at(target.port).or_else(upgraded)
 }
 
 /// What a URL is to the catalog.
@@ -146,8 +148,12 @@ fn with_account(
         return Err(Refusal::Trace);
     }
     let slot = permit.binding.and_then(|binding| caller.slots.get(binding)).cloned();
-    let in_clear =
-        !asked.target.secure && world.index.claims(host).allows_clear_text_on(asked.port);
+    let claims = world.index.claims(host);
+    let meant_clear = || match claims.is_empty() {
+        true => slot.as_ref().is_some_and(|slot| slot.auth().clear_text),
+        false => claims.allows_clear_text_on(asked.port),
+    };
+    let in_clear = !asked.target.secure && meant_clear();
     let cut_path = (asked.path.len() != asked.sent.len()).then(|| asked.path.into_owned());
     Ok(Plan {
         destination: Destination {
