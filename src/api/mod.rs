@@ -240,9 +240,41 @@ fn malformed(refusal: &Refusal) -> Response<Body> {
 mod tests {
     use super::*;
 
+    fn document() -> serde_json::Value {
+        serde_json::from_str(OPENAPI).expect("JSON")
+    }
+
     #[test]
-    fn the_document_is_openapi() {
-        let document: serde_json::Value = serde_json::from_str(OPENAPI).expect("JSON");
+    fn what_the_document_promises_is_there() {
+        let document = document();
         assert_eq!(document["openapi"], "3.1.0");
+        for (path, operations) in document["paths"].as_object().expect("paths") {
+            if path == "/openapi.json" {
+                continue;
+            }
+            let filled = path.replace("{project_id}", "proj_1").replace(['{', '}'], "");
+            for method in operations.as_object().expect("operations").keys() {
+                let method: Method = method.to_uppercase().parse().expect("a method");
+                let route = Route::of(&method, &filled);
+                assert!(route.is_ok(), "{method} {path}: {}", route.unwrap_err());
+            }
+            assert!(Route::of(&Method::HEAD, &filled).is_err(), "{path} allows HEAD");
+        }
+    }
+
+    #[test]
+    fn every_reference_in_the_document_leads_somewhere() {
+        fn check(document: &serde_json::Value, value: &serde_json::Value) {
+            if let Some(reference) = value["$ref"].as_str() {
+                let place = document.pointer(reference.trim_start_matches('#'));
+                assert!(place.is_some(), "{reference}");
+            }
+            match value {
+                serde_json::Value::Object(map) => map.values().for_each(|v| check(document, v)),
+                serde_json::Value::Array(list) => list.iter().for_each(|v| check(document, v)),
+                _ => {}
+            }
+        }
+        check(&document(), &document());
     }
 }

@@ -1,5 +1,12 @@
 //! Accounts, users, apps.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use countersign::secret::Secret;
+use countersign::vault::{
+    Account, Credentials, Environment, NewAccount, OAuthClientDetails, Owner, Tokens, Validity,
+};
 use serde_json::{Value, json};
 
 use crate::site::{KEY, Site};
@@ -194,6 +201,75 @@ async fn accounts_of_an_app_are_deleted_by_both_paths() {
     site.close().await;
 }
 
+/// An OAuth account of `user` whose access token ended an hour ago.
+async fn expired(site: &Site, user: &str) -> Account {
+    let details = OAuthClientDetails {
+        app: "cloud".parse().unwrap(),
+        auth: "oauth".to_owned(),
+        name: "cloud".to_owned(),
+        client_id: "our-client".to_owned(),
+        redirect_uri: None,
+        scopes: Vec::new(),
+        fields: BTreeMap::new(),
+    };
+    let secret = Secret::from("our-secret".to_owned());
+    let secrets = [("secret".to_owned(), secret)].into();
+    let client = site.vault.create_oauth_client(&details, &secrets).await.unwrap();
+    let environment = Environment::Development;
+    let user = site.vault.ensure_external_user(&site.project.id, environment, user).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    let now = SystemTime::now();
+    let new = NewAccount {
+        nickname: None,
+        app: details.app.clone(),
+        auth: details.auth.clone(),
+        owner: Owner::ExternalUser(user.id),
+        oauth_client: Some(client.id),
+        fields: BTreeMap::new(),
+        scopes: vec!["read".to_owned()],
+        identity: Some("ann@cloud.test".to_owned()),
+        validity: Validity {
+            obtained_at: Some(now - 2 * hour),
+            expires_at: Some(now - hour),
+            refresh_expires_at: None,
+            next_refresh_at: None,
+        },
+    };
+    let tokens = Tokens {
+        access: Secret::from("ended".to_owned()),
+        refresh: Some(Secret::from("refresh-1".to_owned())),
+    };
+    let credentials = Credentials { secrets: BTreeMap::new(), tokens: Some(tokens) };
+    site.vault.create_account(&new, &credentials).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_expired_token_is_renewed_before_it_is_shown_or_used() {
+    let site = Site::start().await;
+    let account = expired(&site, "ann").await;
+    let path = site.path(&format!("accounts/{}?include_credentials=true", account.id));
+    let shown = site.ask("GET", &path, None).await.expect(200).json();
+    let credentials = &shown["credentials"];
+    assert_eq!(credentials["oauth_access_token"], KEY);
+    assert_eq!(credentials["oauth_refresh_token"], "refresh-1");
+    assert_eq!(credentials["oauth_client_id"], "our-client");
+    assert_eq!(credentials["oauth_uid"], "ann@cloud.test");
+    assert_eq!(shown["app"]["id"], json!(account.oauth_client));
+    assert_eq!(shown["app"]["auth_type"], "oauth");
+    assert_eq!(shown["authorized_scopes"], json!(["read"]));
+    assert!(shown["last_refreshed_at"].is_string());
+
+    let other = expired(&site, "bob").await;
+    let answer = site.call(&site.token, "GET", "/me", "bob", other.id.as_str()).await.expect(200);
+    assert_eq!(answer.json()["path"], "/me");
+    let info = site.ask("GET", &site.path("projects/info"), None).await.expect(200).json();
+    assert_eq!(info["apps"][0]["name_slug"], "cloud");
+    let clients = site.ask("GET", &site.path("oauth_apps"), None).await.expect(200);
+    assert!(!String::from_utf8_lossy(&clients.body).contains("our-secret"));
+    assert_eq!(clients.json()["data"][0]["client_id"], "our-client");
+    site.close().await;
+}
+
 #[tokio::test]
 async fn apps_are_listed_found_and_shown() {
     let site = Site::start().await;
@@ -230,7 +306,7 @@ async fn apps_are_listed_found_and_shown() {
     assert!(categories.as_array().unwrap().iter().any(|category| category["name"] == "testing"));
     let path = "/v1/connect/apps?category_ids=appcat_testing";
     let tested = site.ask("GET", path, None).await.expect(200).json();
-    assert_eq!(tested["page_info"]["total_count"], 3);
+    assert_eq!(tested["page_info"]["total_count"], 5);
     site.ask_as("", "GET", "/v1/connect/apps", None).await.expect(401);
     site.close().await;
 }

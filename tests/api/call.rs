@@ -62,6 +62,23 @@ async fn a_path_is_below_the_accounts_own_host() {
 }
 
 #[tokio::test]
+async fn a_host_that_only_the_account_knows_is_its_own() {
+    let site = Site::start().await;
+    let fields = json!({ "host": "forge.acme.test", "api_key": KEY });
+    let forge = site.account("ann", "forge", fields).await;
+    let answer = site.call(&site.token, "GET", "/projects", "ann", &forge).await.expect(200);
+    assert_eq!(answer.json()["host"], "forge.acme.test");
+    let port = site.origin.address.port();
+    for host in ["evil.test", "x.forge.acme.test", "api.acme.test"] {
+        let target = format!("http://{host}:{port}/projects");
+        site.call(&site.token, "GET", &target, "ann", &forge).await.expect(400);
+    }
+    let other = format!("http://forge.acme.test:{}/projects", port ^ 1);
+    site.call(&site.token, "GET", &other, "ann", &forge).await.expect(400);
+    site.close().await;
+}
+
+#[tokio::test]
 async fn redirects_are_followed_where_the_account_may_go() {
     let site = Site::start().await;
     let account = site.acme("ann").await;

@@ -62,6 +62,10 @@ impl Origin {
         self.seen.lock().unwrap().push(format!("{method} {name} {uri}"));
         let expected = format!("Bearer {KEY}");
         let key = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
+        if uri.path() == "/token" {
+            let tokens = json!({ "access_token": KEY, "expires_in": 3600, "token_type": "bearer" });
+            return Ok(reply(200, tokens.to_string()));
+        }
         if key != Some(&*expected) {
             return Ok(reply(401, r#"{"error":"wrong key"}"#.into()));
         }

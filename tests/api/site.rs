@@ -248,7 +248,17 @@ pub fn write_files(folder: &Path, origin: &Origin, lines: &str) {
         "[[auth.key.fields]]\nname = \"subdomain\"\nlabel = \"Subdomain\"\nsecret = false\n";
     let desk = app("desk", &format!("http://{{subdomain}}.desk.test:{port}"), field, "/api");
     write("apps/desk.toml", &desk);
-    let hosts = ["api.acme.test", "api.other.test", "one.desk.test", "two.desk.test", "evil.test"];
+    write("apps/forge.toml", &forge(port));
+    write("apps/cloud.toml", &cloud(port));
+    let hosts = [
+        "forge.acme.test",
+        "api.cloud.test",
+        "api.acme.test",
+        "api.other.test",
+        "one.desk.test",
+        "two.desk.test",
+        "evil.test",
+    ];
     let to = origin.address;
     let resolve: String = hosts.iter().map(|host| format!("\"{host}\" = \"{to}\"\n")).collect();
     let data = folder.join("data");
@@ -270,6 +280,25 @@ fn app(id: &str, origin: &str, fields: &str, base: &str) -> String {
          attach = [{{ header = \"Authorization\", value = \"Bearer {{api_key}}\" }}]\n{fields}\n\
          [[auth.key.fields]]\nname = \"api_key\"\nlabel = \"API key\"\nsecret = true\n\
          [auth.key.test]\nmethod = \"GET\"\nurl = \"{origin}/me\"\nexpect = {{ status = 200 }}\n",
+    )
+}
+
+/// An app that people host themselves: the account knows its whole host.
+fn forge(port: u16) -> String {
+    let field = "[[auth.key.fields]]\nname = \"host\"\nlabel = \"Host\"\nkind = \"host\"\n\
+                 secret = false\n";
+    app("forge", &format!("http://{{host}}:{port}"), field, "")
+}
+
+/// An app whose access tokens end.
+fn cloud(port: u16) -> String {
+    let origin = format!("http://api.cloud.test:{port}");
+    format!(
+        "id = \"cloud\"\nname = \"The cloud\"\ndescription = \"A test's app\"\n\
+         categories = [\"testing\"]\nconfidence = \"verified\"\n[auth.oauth]\nkind = \"oauth2\"\n\
+         clear_text = true\nhosts = [\"{origin}\"]\nbase_url = \"{origin}\"\n\
+         attach = [{{ header = \"Authorization\", value = \"Bearer {{oauth_access_token}}\" }}]\n\
+         [auth.oauth.oauth2]\nauthorize_url = \"{origin}/authorize\"\ntoken_url = \"{origin}/token\"\n"
     )
 }
 
