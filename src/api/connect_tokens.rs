@@ -12,7 +12,7 @@ use super::input::{Pairs, json as read_json};
 use super::principal::{CONNECT_TOKEN, Principal, Tenancy};
 use super::random::random;
 use super::scope::{CONNECT, Scope, Scopes};
-use super::{Api, present};
+use super::{Api, cors, present};
 use crate::catalog::App;
 use crate::clock::rfc3339;
 use crate::forward::Body;
@@ -118,16 +118,17 @@ impl Api {
     pub(super) async fn validate(
         &self,
         token: &str,
+        headers: &HeaderMap,
         query: &Pairs,
     ) -> Result<Response<Body>, Failure> {
         let digest = TokenDigest::of(token.as_bytes());
-        let said = match self.vault().connect_token(digest).await? {
-            Some(token) if token.spent_at.is_none() => self.validated(&token, query).await?,
-            _ => {
-                Err("This token is invalid: it has expired or was used. Please generate a new one.")
-            }
+        let found = self.vault().connect_token(digest).await?;
+        let Some(token) = found.filter(|token| token.spent_at.is_none()) else {
+            return Ok(cors::allow(ok(&not_valid(INVALID)), None));
         };
-        Ok(ok(&said.unwrap_or_else(|error| json!({ "success": false, "error": error }))))
+        let origin = cors::judge_token(&token.details, headers)?;
+        let said = self.validated(&token, query).await?.unwrap_or_else(not_valid);
+        Ok(cors::allow(ok(&said), origin))
     }
 
     async fn validated(
@@ -197,6 +198,13 @@ impl Api {
         });
         Ok(own.map(|account| account.app.to_string()))
     }
+}
+
+const INVALID: &str =
+    "This token is invalid: it has expired or was used. Please generate a new one.";
+
+fn not_valid(error: &str) -> Value {
+    json!({ "success": false, "error": error })
 }
 
 fn user_of(asked: &Asked) -> Result<&str, Failure> {

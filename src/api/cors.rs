@@ -14,6 +14,7 @@ use http::{Method, Response};
 use super::failure::{Failure, no_content};
 use super::principal::Principal;
 use crate::forward::Body;
+use crate::vault::ConnectTokenDetails;
 
 pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::OPTIONS
@@ -43,10 +44,21 @@ pub fn preflight(headers: &HeaderMap) -> Response<Body> {
 /// # Errors
 /// When a connect token is used from a page that it is not for.
 pub fn judge(principal: &Principal, headers: &HeaderMap) -> Result<Option<HeaderValue>, Failure> {
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(None) };
     let Principal::User(user) = principal else { return Ok(None) };
+    judge_token(&user.token.details, headers)
+}
+
+/// The same for whoever has nothing but a connect token.
+///
+/// # Errors
+/// When it is used from a page that it is not for.
+pub fn judge_token(
+    details: &ConnectTokenDetails,
+    headers: &HeaderMap,
+) -> Result<Option<HeaderValue>, Failure> {
+    let Some(origin) = headers.get(ORIGIN) else { return Ok(None) };
     let text = origin.to_str().unwrap_or_default();
-    let listed = user.token.details.allowed_origins.iter().any(|allowed| allowed == text);
+    let listed = details.allowed_origins.iter().any(|allowed| allowed == text);
     if listed || is_own(text, headers) {
         return Ok(Some(origin.clone()));
     }

@@ -106,11 +106,10 @@ impl Api {
             Route::Validate { token } => {
                 let query = Pairs::parse(request.uri().query().unwrap_or_default());
                 let validated = match query {
-                    Ok(query) => self.validate(&token, &query).await,
+                    Ok(query) => self.validate(&token, request.headers(), &query).await,
                     Err(failure) => Err(failure),
                 };
-                let origin = request.headers().get(http::header::ORIGIN).cloned();
-                cors::allow(validated.unwrap_or_else(Failure::into_response), origin)
+                validated.unwrap_or_else(|failure| cors::allow(failure.into_response(), None))
             }
             route => self.take_authenticated(client, route, request).await,
         }
@@ -155,6 +154,17 @@ impl Api {
                 let tenancy =
                     self.tenancy(principal, project.as_deref(), request.headers()).await?;
                 Box::pin(self.within(client, principal, &tenancy, what, request)).await
+            }
+            Route::Projects => self.projects(principal, &query()?).await,
+            Route::Project(id) => self.one_project(principal, &id).await,
+            Route::DeleteProject(id) => self.delete_project(principal, &id).await,
+            Route::CreateProject => {
+                let (parts, body) = request.into_parts();
+                self.create_project(principal, &parts.headers, read(body).await?).await
+            }
+            Route::UpdateProject(id) => {
+                let (parts, body) = request.into_parts();
+                self.update_project(principal, &id, &parts.headers, read(body).await?).await
             }
             // Both were answered without a principal.
             Route::Token | Route::Validate { .. } => Err(Failure::Internal),

@@ -13,7 +13,7 @@ use crate::clock::rfc3339;
 use crate::connect::Way;
 use crate::ids::OAuthClientId;
 use crate::inject::Template;
-use crate::vault::{Account, Credentials, ExternalUser};
+use crate::vault::{Account, Credentials, ExternalUser, Project};
 
 /// `page_info` of a list. `end` is the cursor of the last record where there are more behind it:
 /// the SDKs go on while there is one.
@@ -202,5 +202,15 @@ pub fn user(user: &ExternalUser) -> Value {
         "external_id": user.external_id,
         "created_at": rfc3339(user.created_at),
         "updated_at": rfc3339(user.updated_at),
+    })
+}
+
+pub fn project(project: &Project) -> Value {
+    json!({
+        "id": project.id,
+        "name": project.details.name,
+        "app_name": project.details.app_name,
+        "support_email": project.details.support_email,
+        "connect_require_key_auth_test": project.details.require_key_test,
     })
 }

@@ -1,19 +1,133 @@
-//! What a project has: its OAuth clients, which are all that this server knows.
+//! Projects, and what they have: the OAuth clients, which are all that this server knows.
 
-use http::Response;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
 use serde_json::{Value, json};
 
-use super::failure::{Failure, ok};
-use super::input::Pairs;
-use super::principal::Principal;
+use super::failure::{Failure, no_content, ok};
+use super::input::{self, Pairs};
+use super::principal::{Client, Principal};
 use super::scope::Scope;
 use super::{Api, present};
 use crate::clock::rfc3339;
 use crate::forward::Body;
-use crate::ids::OAuthClientId;
-use crate::vault::OAuthClientRecord;
+use crate::ids::{OAuthClientId, ProjectId};
+use crate::telemetry::AuditEvent;
+use crate::vault::{OAuthClientRecord, Project, ProjectDetails};
+
+const MAX_TEXT_CHARS: usize = 250;
+
+/// What may be written of a project; what is missing stays as it is.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    name: Option<String>,
+    app_name: Option<String>,
+    support_email: Option<String>,
+    connect_require_key_auth_test: Option<bool>,
+}
 
 impl Api {
+    /// Those that the client may work on.
+    pub(super) async fn projects(
+        &self,
+        principal: &Principal,
+        query: &Pairs,
+    ) -> Result<Response<Body>, Failure> {
+        let client = principal.client(Scope::ProjectsRead)?;
+        let page = query.page(input::MAX_PAGE)?;
+        let mut projects = self.vault().projects().await?;
+        projects.retain(|project| is_of(client, &project.id));
+        projects.sort_by(|a, b| a.id.cmp(&b.id));
+        let total = projects.len() as u64;
+        projects.retain(|project| page.after().is_none_or(|id| project.id.as_str() > id));
+        projects.retain(|project| page.before().is_none_or(|id| project.id.as_str() < id));
+        let more = projects.len() > page.limit as usize;
+        projects.truncate(page.limit as usize);
+        let first = projects.first().map(|project| project.id.as_str());
+        let last = projects.last().map(|project| project.id.as_str()).filter(|_| more);
+        let data: Vec<_> = projects.iter().map(present::project).collect();
+        Ok(ok(&present::list(&data, total, first, last)))
+    }
+
+    pub(super) async fn one_project(
+        &self,
+        principal: &Principal,
+        named: &str,
+    ) -> Result<Response<Body>, Failure> {
+        let client = principal.client(Scope::ProjectsRead)?;
+        Ok(ok(&present::project(&self.project(client, named).await?)))
+    }
+
+    pub(super) async fn create_project(
+        &self,
+        principal: &Principal,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Body>, Failure> {
+        let client = principal.client(Scope::ProjectsWrite)?;
+        if client.record.details.project.is_some() {
+            return Err(Failure::Forbidden("this client works on one project only"));
+        }
+        let asked: Asked = input::json(headers, &body)?;
+        let none = ProjectDetails {
+            name: String::new(),
+            app_name: None,
+            support_email: None,
+            require_key_test: false,
+        };
+        let project = self.vault().create_project(&asked.over(none)?).await?;
+        self.note_project(client, "project_added", &project);
+        Ok(ok(&present::project(&project)))
+    }
+
+    pub(super) async fn update_project(
+        &self,
+        principal: &Principal,
+        named: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Body>, Failure> {
+        let client = principal.client(Scope::ProjectsWrite)?;
+        let mut project = self.project(client, named).await?;
+        let asked: Asked = input::json(headers, &body)?;
+        project.details = asked.over(project.details)?;
+        self.vault().update_project(&project.id, &project.details).await?;
+        self.note_project(client, "project_changed", &project);
+        Ok(ok(&present::project(&self.project(client, named).await?)))
+    }
+
+    /// Refused while its users have accounts, which want giving back.
+    pub(super) async fn delete_project(
+        &self,
+        principal: &Principal,
+        named: &str,
+    ) -> Result<Response<Body>, Failure> {
+        let client = principal.client(Scope::ProjectsWrite)?;
+        let project = self.project(client, named).await?;
+        self.vault().delete_project(&project.id).await?;
+        self.note_project(client, "project_removed", &project);
+        Ok(no_content())
+    }
+
+    async fn project(&self, client: &Client, named: &str) -> Result<Project, Failure> {
+        let id: ProjectId = named.parse().map_err(|_| Failure::NotFound)?;
+        let found = self.vault().project(&id).await?.filter(|project| is_of(client, &project.id));
+        found.ok_or(Failure::NotFound)
+    }
+
+    fn note_project(&self, client: &Client, what: &str, project: &Project) {
+        self.forwarder.telemetry.event(&AuditEvent::Administered {
+            what,
+            subject: &project.details.name,
+            detail: project.id.as_str(),
+            by: &format!("api: {}", client.record.id),
+            since: Duration::ZERO,
+        });
+    }
+
     pub(super) async fn project_info(
         &self,
         principal: &Principal,
@@ -77,4 +191,33 @@ impl Api {
         shown["updated_at"] = json!(rfc3339(client.updated_at));
         shown
     }
+}
+
+fn is_of(client: &Client, project: &ProjectId) -> bool {
+    client.record.details.project.as_ref().is_none_or(|own| own == project)
+}
+
+impl Asked {
+    fn over(self, before: ProjectDetails) -> Result<ProjectDetails, Failure> {
+        let text = |name, new: Option<String>, old: Option<String>| match new {
+            Some(text) => plain(name, &text).map(|text| Some(text).filter(|t| !t.is_empty())),
+            None => Ok(old),
+        };
+        let name = text("name", self.name, Some(before.name))?.filter(|name| !name.is_empty());
+        Ok(ProjectDetails {
+            name: name.ok_or_else(|| Failure::bad("a project needs a name"))?,
+            app_name: text("app_name", self.app_name, before.app_name)?,
+            support_email: text("support_email", self.support_email, before.support_email)?,
+            require_key_test: self.connect_require_key_auth_test.unwrap_or(before.require_key_test),
+        })
+    }
+}
+
+fn plain(name: &str, text: &str) -> Result<String, Failure> {
+    let text = text.trim();
+    if text.chars().count() > MAX_TEXT_CHARS || text.chars().any(char::is_control) {
+        let rule = format!("{name} has at most {MAX_TEXT_CHARS} characters, none of them control");
+        return Err(Failure::Bad(rule));
+    }
+    Ok(text.to_owned())
 }

@@ -19,6 +19,11 @@ pub enum Route {
     App(String),
     Categories,
     Category(String),
+    Projects,
+    CreateProject,
+    Project(String),
+    UpdateProject(String),
+    DeleteProject(String),
     /// What belongs to a project, named by the path or by the token.
     Of {
         project: Option<String>,
@@ -74,11 +79,28 @@ impl Route {
             ["apps", id] => return get(method, Self::App(decoded(id)?)),
             ["app_categories"] => return get(method, Self::Categories),
             ["app_categories", id] => return get(method, Self::Category(decoded(id)?)),
+            ["projects", "info"] => {}
+            ["projects", rest @ ..] if project.is_none() => return Self::project(method, rest),
             _ => {}
         }
         let before = 2 + usize::from(project.is_some());
         let what = Resource::of(method, parts, after(path, before + 1))?;
         Ok(Self::Of { project, what })
+    }
+}
+
+impl Route {
+    fn project(method: &Method, parts: &[&str]) -> Result<Self, Failure> {
+        match (method.as_str(), parts) {
+            ("GET", []) => Ok(Self::Projects),
+            ("POST", []) => Ok(Self::CreateProject),
+            (_, []) => Err(Failure::Method { allow: "GET, POST" }),
+            ("GET", [id]) => Ok(Self::Project(decoded(id)?)),
+            ("PATCH", [id]) => Ok(Self::UpdateProject(decoded(id)?)),
+            ("DELETE", [id]) => Ok(Self::DeleteProject(decoded(id)?)),
+            (_, [_]) => Err(Failure::Method { allow: "GET, PATCH, DELETE" }),
+            _ => Err(Failure::Elsewhere(NOTHING)),
+        }
     }
 }
 
@@ -123,7 +145,6 @@ fn refused(parts: &[&str]) -> Failure {
         ["users", _, ..] => Failure::Method { allow: "DELETE" },
         ["proxy", _, ..] => Failure::Method { allow: "GET, POST, PUT, PATCH, DELETE" },
         ["oauth_apps", ..] => Failure::Elsewhere(OAUTH_CLIENTS),
-        ["projects", ..] => Failure::Elsewhere(PROJECTS),
         ["app_overrides" | "rate_limits", ..] => Failure::Elsewhere(NOTHING),
         ["usage", ..] => Failure::Elsewhere("usage is Pipedream's billing; countersign has none"),
         ["webhook", ..] => Failure::Elsewhere(
@@ -142,8 +163,6 @@ const PLATFORM: &str = "components, actions, triggers and workflows belong to Pi
      platform; countersign does not run components";
 const OAUTH_CLIENTS: &str =
     "OAuth clients are written on the server: `countersign oauth-clients add` and `remove`";
-const PROJECTS: &str =
-    "projects are written on the server: `countersign projects add` and `remove`";
 
 fn get(method: &Method, route: Route) -> Result<Route, Failure> {
     only(method, &Method::GET, "GET", route)

@@ -12,6 +12,7 @@ pub enum Scope {
     UsersRead,
     UsersWrite,
     ProjectsRead,
+    ProjectsWrite,
     TokensCreate,
     Proxy,
 }
@@ -25,6 +26,7 @@ impl Scope {
             Self::UsersRead => "connect:users:read",
             Self::UsersWrite => "connect:users:write",
             Self::ProjectsRead => "connect:projects:read",
+            Self::ProjectsWrite => "connect:projects:write",
             Self::TokensCreate => "connect:tokens:create",
             Self::Proxy => "connect:proxy",
         }

@@ -155,6 +155,13 @@ async fn a_page_of_another_origin_gets_nothing() {
         let answer = ask("GET", &token, origin).await.expect(403);
         assert_eq!(answer.header("access-control-allow-origin"), None, "{origin}");
     }
+    let validate = |origin: &'static str| {
+        let path = format!("/v1/connect/tokens/{token}/validate?app_id=acme");
+        let request = Request::builder().uri(site.url(&path)).header("origin", origin);
+        site.send(request.body(Full::<Bytes>::default()).unwrap())
+    };
+    validate("https://app.example.com").await.expect(200);
+    validate("https://evil.test").await.expect(403);
     // An access token belongs on a server; no page is shown what it gets.
     let project = Some(&site.project);
     let access = site.token_of(&["*"], project).await;
@@ -250,5 +257,46 @@ async fn another_name_for_this_address_is_refused() {
     let said = site.ask("POST", &site.path("tokens"), Some(body)).await.expect(200).json();
     let link = said["connect_link_url"].as_str().unwrap();
     assert!(link.starts_with("https://connect.example.com/_static/connect.html?token="), "{link}");
+    site.close().await;
+}
+
+#[tokio::test]
+async fn projects_are_administered_by_those_who_may() {
+    let site = Site::start().await;
+    let projects = "/v1/connect/projects";
+    let body = json!({ "name": "second", "support_email": "help@example.com" });
+    let made = site.ask("POST", projects, Some(body.clone())).await.expect(200).json();
+    assert_eq!(made["connect_require_key_auth_test"], false);
+    let again = site.ask("POST", projects, Some(body)).await.expect(400);
+    assert!(again.error().contains("exists"), "{}", again.error());
+    let one = format!("{projects}/{}", made["id"].as_str().unwrap());
+    let change = json!({ "app_name": "Second", "connect_require_key_auth_test": true });
+    let changed = site.ask("PATCH", &one, Some(change)).await.expect(200).json();
+    assert_eq!((&changed["name"], &changed["app_name"]), (&json!("second"), &json!("Second")));
+    assert_eq!(changed["support_email"], "help@example.com");
+
+    let only = site.token_of(&["*"], Some(&site.project)).await;
+    for (method, path, status) in
+        [("GET", &*one, 404), ("PATCH", &one, 404), ("DELETE", &one, 404), ("POST", projects, 403)]
+    {
+        let body = ["PATCH", "POST"].contains(&method).then(|| json!({ "name": "mine" }));
+        site.ask_as(&only, method, path, body).await.expect(status);
+    }
+    let list = site.ask_as(&only, "GET", projects, None).await.expect(200).json();
+    assert_eq!(list["data"].as_array().unwrap().len(), 1);
+    let reader = site.token_of(&["connect:projects:read"], None).await;
+    site.ask_as(&reader, "DELETE", &one, None).await.expect(403);
+    for bad in [
+        json!({}),
+        json!({ "name": "" }),
+        json!({ "name": "x", "id": "proj_x" }),
+        json!({ "name": "a\nb" }),
+    ] {
+        site.ask("POST", projects, Some(bad)).await.expect(400);
+    }
+    site.ask("DELETE", &one, None).await.expect(204);
+    site.acme("ann").await;
+    let own = format!("{projects}/{}", site.project.id);
+    site.ask("DELETE", &own, None).await.expect(400);
     site.close().await;
 }

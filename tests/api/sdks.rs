@@ -84,7 +84,7 @@ impl Server {
         format!("http://api.acme.test:{}", self.origin.address.port())
     }
 
-    async fn is_well(mut self, mut program: Command) {
+    async fn ends_well(mut self, mut program: Command) {
         let output = timeout(Duration::from_secs(90), program.output()).await.expect("it ends");
         let output = output.unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
@@ -109,7 +109,7 @@ async fn the_latest_typescript_sdk_works_unmodified() {
     let server = Server::start().await;
     let mut program = server.program(&node(), "connect_sdk.mjs").await;
     program.args(["pipedream-sdk-3", &server.api(), KEY]);
-    server.is_well(program).await;
+    server.ends_well(program).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,7 +117,7 @@ async fn the_typescript_sdk_of_the_second_generation_works_unmodified() {
     let server = Server::start().await;
     let mut program = server.program(&node(), "connect_sdk.mjs").await;
     program.args(["pipedream-sdk-2", &server.api(), KEY]);
-    server.is_well(program).await;
+    server.ends_well(program).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -129,7 +129,7 @@ async fn the_typescript_sdk_of_the_first_generation_works_over_tls() {
     let mut program = server.program(&node(), "connect_sdk_1.mjs").await;
     program.args([&format!("localhost:{front}"), &server.api(), KEY]);
     program.env("NODE_EXTRA_CA_CERTS", pem);
-    server.is_well(program).await;
+    server.ends_well(program).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,7 +139,7 @@ async fn the_python_sdk_works_unmodified() {
     assert!(python.exists(), "the Python clients are missing: make deps");
     let mut program = server.program(&python, "connect_sdk.py").await;
     program.args([&server.api(), KEY]);
-    server.is_well(program).await;
+    server.ends_well(program).await;
 }
 
 fn command(folder: &TempDir, arguments: &[&str]) -> Command {

@@ -54,6 +54,7 @@ assert len(slugs) > 20 and "slack" in slugs and len(slugs) == len(set(slugs))
 assert client.apps.retrieve("acme").data.auth_type == "keys"
 assert any(category.name == "testing" for category in client.app_categories.list())
 assert client.projects.retrieve_info().apps == []
+assert [project.name for project in client.projects.list()] == ["product"]
 assert any(found.external_id == user for found in client.users.list(limit=100))
 
 mine = {"external_user_id": user, "account_id": account.id}
