@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use super::know;
+use super::{know, master_keys};
 use crate::config::Config;
 use crate::credentials::{self, Keeper};
 use crate::forward::{Forwarder, Stored, World, WorldError};
@@ -51,6 +51,10 @@ impl Assembly {
         let mut parts = self.parts.lock().await;
         if let Some(keeper) = &self.keeper {
             keeper.use_catalog(config.catalog.clone());
+            match master_keys(config).await {
+                Ok(keys) => keeper.vault().use_keys(keys),
+                Err(error) => tracing::warn!(%error, "the master key stays as it was"),
+            }
         }
         let stored = self.read_store(&parts.stored).await;
         let config = Arc::new(config.clone());

@@ -23,7 +23,9 @@ pub use crate::telemetry::Sink;
 pub use load::{LoadError, Loaded, Source, load};
 pub use reload::Watch;
 pub use settings::unreadable_files;
-pub use store::{database_file, master_key_file, open_vault, vault_settings};
+pub use store::{
+    database_file, key_file_in_use, master_key_file, master_keys, open_vault, vault_settings,
+};
 pub use workshop::Workshop;
 
 use assembly::Assembly;
@@ -214,6 +216,8 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     running.background.push(tokio::spawn(sweep(running.doors.clone())));
     running.background.push(tokio::spawn(running.assembly.clone().follow_store()));
     if let Some(keeper) = keeper {
+        let keys = store::follow_key_file(keeper.vault().clone(), running.config.clone());
+        running.background.push(tokio::spawn(keys));
         running.background.push(tokio::spawn(keeper.run()));
     }
     Ok(running)

@@ -1,6 +1,7 @@
 //! Opening the store of a configuration: for the server, and for commands that work on it directly.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Error, create_private_dir};
 use crate::clock::Clock;
@@ -57,27 +58,62 @@ pub fn database_file(config: &Config) -> PathBuf {
     config.data_dir.join(DATABASE_FILE)
 }
 
+/// The key file that is in use, if one is: it may be replaced while servers run.
+pub fn key_file_in_use(config: &Config) -> Option<PathBuf> {
+    let given = config.vault.key.is_some() || std::env::var_os(MASTER_KEY_VARIABLE).is_some();
+    (!given && from_systemd().is_none()).then(|| master_key_file(config))
+}
+
+/// Uses the key file's keys whenever it is replaced, until dropped. Looking twice a second costs
+/// nothing, and works where files cannot be watched.
+pub(super) async fn follow_key_file(vault: Vault, config: Config) {
+    let Some(file) = key_file_in_use(&config) else { return };
+    let stamp = || std::fs::metadata(&file).and_then(|about| about.modified()).ok();
+    let mut seen = stamp();
+    loop {
+        tokio::time::sleep(KEY_FILE_INTERVAL).await;
+        let now = stamp();
+        if now == seen {
+            continue;
+        }
+        match master_keys(&config).await {
+            Ok(keys) => {
+                vault.use_keys(keys);
+                tracing::info!("the master key was changed");
+                seen = now;
+            }
+            Err(error) => tracing::warn!(%error, "the key file changed and cannot be read"),
+        }
+    }
+}
+
+/// Commands that change the key wait for longer than this before they retire the former one.
+const KEY_FILE_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Where the master key is kept that countersign made itself.
 pub fn master_key_file(config: &Config) -> PathBuf {
     config.data_dir.join(MASTER_KEY_FILE)
 }
 
-/// The active key first.
-async fn master_keys(config: &Config) -> Result<Vec<MasterKey>, Error> {
-    let mut keys = vec![active_key(config).await?];
+/// The active key first. Read again while running, so that the key can be changed.
+///
+/// # Errors
+/// When one cannot be read.
+pub async fn master_keys(config: &Config) -> Result<Vec<MasterKey>, Error> {
+    let mut keys = active_keys(config).await?;
     for reference in &config.vault.old_keys {
         keys.push(key_of("vault.old_keys", reference).await?);
     }
     Ok(keys)
 }
 
-async fn active_key(config: &Config) -> Result<MasterKey, Error> {
+async fn active_keys(config: &Config) -> Result<Vec<MasterKey>, Error> {
     if let Some(reference) = &config.vault.key {
-        return key_of("vault.key", reference).await;
+        return Ok(vec![key_of("vault.key", reference).await?]);
     }
     if let Ok(text) = std::env::var(MASTER_KEY_VARIABLE) {
         let key = MasterKey::from_text(&Secret::from(text));
-        return key.map_err(|source| at_key(MASTER_KEY_VARIABLE, source));
+        return Ok(vec![key.map_err(|source| at_key(MASTER_KEY_VARIABLE, source))?]);
     }
     if let Some(file) = from_systemd() {
         return Ok(MasterKey::read_or_create(&file, true)?);

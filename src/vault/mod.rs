@@ -92,6 +92,14 @@ impl Vault {
         Ok(Self { store: Arc::new(store) })
     }
 
+    /// From now on the first of `keys` seals, and all of them open: for a change of the master key
+    /// while this node runs. Nothing without a key.
+    pub fn use_keys(&self, keys: Vec<MasterKey>) {
+        if let Some(keys) = seal::Keys::new(keys) {
+            self.store.use_keys(keys);
+        }
+    }
+
     /// What has changed from now on, in any process.
     pub fn changes(&self) -> Changes {
         Changes::new(Arc::clone(&self.store))

@@ -288,6 +288,7 @@ async fn commit(
         error_message = NULL, error_at = NULL, lease_owner = NULL, lease_until = NULL, \
         attempt = NULL, attempt_at = NULL, committed_attempt = $11, updated_at = $12 \
         WHERE id = $13 AND version = $14 AND attempt = $15";
+    let key = row.sealed.key.clone();
     let query = sql(update)
         .bind(row.sealed.bytes)
         .bind(row.sealed.key)
@@ -307,7 +308,7 @@ async fn commit(
     if tx.run(query).await? == 0 {
         return already_committed(tx, &attempt).await;
     }
-    tx.seals();
+    tx.seals(&key);
     let version = attempt.version + 1;
     tx.note(Noted::Account(attempt.account));
     Ok(Committed::Done { version })
