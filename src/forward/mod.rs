@@ -26,14 +26,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::header::{HeaderName, HeaderValue, UPGRADE};
+use http::header::{HeaderName, HeaderValue, UPGRADE, VIA};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-pub use authenticate::{Channel, authenticate, by_bearer};
+pub use authenticate::{Acquaintance, Channel, authenticate, by_bearer};
 pub use body::Body;
 pub use caller::{Caller, Guesses, Identity, Place, Proof};
 pub use exchange::{Exchange, Opening};
@@ -236,13 +236,16 @@ impl Forwarder {
     /// # Errors
     /// `Malformed`, `ExpectationFailed` or `Loop`.
     pub fn check(&self, parts: &Parts) -> Result<(), Refusal> {
-        head::check(parts)?;
+        let marks = head::check(parts)?;
+        if !marks.via {
+            return Ok(());
+        }
         let pseudonym = self.upstream.pseudonym();
         let ours = |value: &HeaderValue| value.to_str().is_ok_and(|via| via.contains(pseudonym));
-        if parts.headers.get_all(http::header::VIA).iter().any(ours) {
-            return Err(Refusal::Loop);
+        match parts.headers.get_all(VIA).iter().any(ours) {
+            true => Err(Refusal::Loop),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     async fn send(
@@ -321,6 +324,10 @@ enum Arrival {
 
 /// The account that this request names: by header, else in the proxy user name.
 fn take_selector(parts: &mut Parts, identity: &Identity) -> Result<Option<Arc<str>>, Refusal> {
+    // Nearly nobody does: comparing names is cheaper than hashing one of ours.
+    if !parts.headers.keys().any(|name| name == ACCOUNT) {
+        return Ok(identity.selector.clone());
+    }
     let mut named = parts.headers.get_all(ACCOUNT).iter();
     let Some(value) = named.next() else { return Ok(identity.selector.clone()) };
     if named.next().is_some() {
