@@ -75,6 +75,10 @@ impl Stored {
         Ok(stored)
     }
 
+    pub fn into_callers(self) -> Vec<config::Caller> {
+        self.callers
+    }
+
     pub fn is_empty(&self) -> bool {
         self.callers.is_empty()
     }

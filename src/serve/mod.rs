@@ -44,7 +44,7 @@ use crate::proxy::{Doors, Listener, Protocol};
 use crate::sources;
 use crate::telemetry::{self, AuditEvent, Pool, Telemetry};
 use crate::upstream::{self, OwnAddresses};
-use crate::vault;
+use crate::vault::{self, Vault};
 use crate::web::Web;
 use crate::web::admin::{self, Readiness};
 
@@ -150,18 +150,18 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     // `run` may work beside a server: all that it writes there has names of its own.
     let lock = options.own.is_none().then(|| lock_data_dir(&config)).transpose()?;
     let telemetry = Arc::new(Telemetry::open(telemetry_settings(&config, &options))?);
-    let (ca, ca_opened) = CertificateAuthority::open_or_create(
-        &config.data_dir,
-        &ca_settings(&config),
-        &options.clock,
-    )?;
+    let vault = open_vault(&config, &options.clock).await?;
+    let (ca, ca_opened) = authority(&config, vault.as_ref(), &options.clock).await?;
     let ca = Arc::new(ca);
     let sockets = Sockets::bind(&config, &options)?;
     let own = OwnAddresses::default();
     own.set(sockets.addresses());
     let upstream = upstream::Client::new(upstream_settings(&config.upstream).await?, own)?;
     let mut warnings = upstream.warnings().to_vec();
-    let keeper = keeper(&config, &options, &upstream, &telemetry).await?;
+    let keeper = match vault {
+        Some(vault) => Some(keeper(vault, &config, &options, &upstream, &telemetry).await?),
+        None => None,
+    };
     let stored = match &keeper {
         Some(keeper) => Stored::read(keeper).await.map_err(Error::Store)?,
         None => Stored::default(),
@@ -411,13 +411,37 @@ fn lock_data_dir(config: &Config) -> Result<std::fs::File, Error> {
 ///
 /// # Errors
 /// When the data directory cannot be used, or what is there is no CA.
-pub fn open_ca(config: &Config) -> Result<(CertificateAuthority, Opened), Error> {
+pub async fn open_ca(config: &Config) -> Result<(CertificateAuthority, Opened), Error> {
     create_private_dir(&config.data_dir)?;
-    Ok(CertificateAuthority::open_or_create(
-        &config.data_dir,
-        &ca_settings(config),
-        &Clock::System,
-    )?)
+    let vault = open_vault(config, &Clock::System).await?;
+    let opened = authority(config, vault.as_ref(), &Clock::System).await;
+    if let Some(vault) = vault {
+        vault.close().await;
+    }
+    opened
+}
+
+/// The name of the CA among the store's sealed items.
+const CA_ITEM: &str = "ca";
+
+/// The CA, from the store where there is one. One that lies in files moves into it.
+async fn authority(
+    config: &Config,
+    vault: Option<&Vault>,
+    clock: &Clock,
+) -> Result<(CertificateAuthority, Opened), Error> {
+    let (dir, settings) = (&config.data_dir, ca_settings(config));
+    let Some(vault) = vault else {
+        return Ok(CertificateAuthority::open_or_create(dir, &settings, clock)?);
+    };
+    if let Some(bundle) = vault.sealed_item(CA_ITEM).await.map_err(Error::Store)? {
+        return Ok(CertificateAuthority::open_bundle(dir, &bundle, &settings, clock)?);
+    }
+    let (bundle, opened) = CertificateAuthority::bundle(dir, &settings, clock)?;
+    // Of nodes that start together, the first one's counts.
+    let kept = vault.sealed_item_or(CA_ITEM, &bundle).await.map_err(Error::Store)?;
+    let (ca, _) = CertificateAuthority::open_bundle(dir, &kept, &settings, clock)?;
+    Ok((ca, opened))
 }
 
 fn watch_metrics(telemetry: &Telemetry, forwarder: &Forwarder, ca: &Arc<CertificateAuthority>) {
@@ -451,14 +475,14 @@ fn note_start(telemetry: &Telemetry, config: &Config, ca: &CertificateAuthority,
 /// A refresh that is under way at the end may have spent a token: its answer is waited for.
 const LAST_REFRESH: Duration = Duration::from_secs(20);
 
-/// Opens the store, and who looks after its accounts.
+/// Who looks after the store's accounts.
 async fn keeper(
+    vault: Vault,
     config: &Config,
     options: &Options,
     upstream: &upstream::Client,
     telemetry: &Arc<Telemetry>,
-) -> Result<Option<Arc<Keeper>>, Error> {
-    let Some(vault) = open_vault(config, &options.clock).await? else { return Ok(None) };
+) -> Result<Arc<Keeper>, Error> {
     if options.own.is_none() {
         // What this node held when it ended, however it ended, it may take up again at once.
         vault.release_own_leases().await.map_err(Error::Store)?;
@@ -470,7 +494,7 @@ async fn keeper(
         clock: options.clock.clone(),
         catalog: config.catalog.clone(),
     };
-    Ok(Some(Keeper::new(settings)))
+    Ok(Keeper::new(settings))
 }
 
 /// Ends what has been quiet for too long, and brings the numbers up to date that others count.
