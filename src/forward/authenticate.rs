@@ -154,13 +154,16 @@ mod tests {
 
     use super::*;
     use crate::config::Draft;
+    use crate::forward::Stored;
 
     const TOKEN: &str = "flow-token-0123456789abcdefghijklmnop";
 
     async fn world(lines: &str) -> World {
         let catalog = crate::catalog::Catalog::embedded().expect("it has no mistakes");
         let config = Draft::parse(lines, None, &[]).finish(catalog.into()).expect("it is valid");
-        World::build(&config, None).await.unwrap_or_else(|_| panic!("it can be built"))
+        World::build(&config, &Stored::default(), None)
+            .await
+            .unwrap_or_else(|_| panic!("it can be built"))
     }
 
     fn asks(user: &str, token: &str) -> HeaderMap {

@@ -258,6 +258,11 @@ impl Running {
         &self.config
     }
 
+    /// Who looks after the accounts of the store, if there is one.
+    pub fn keeper(&self) -> Option<&Arc<Keeper>> {
+        self.assembly.keeper.as_ref()
+    }
+
     /// Where this server records what it does, if it does.
     pub fn audit_file(&self) -> Option<PathBuf> {
         self.audit_file.clone()
