@@ -66,7 +66,7 @@ clear_text = true
 authorize_url = "AUTHORIZE"
 token_url = "https://auth.acme.test/token"
 pkce = "required"
-refresh = { supported = true, rotates = "always" }
+refresh = { supported = true, rotates = true }
 "#;
 
 pub async fn run(args: &Args) -> anyhow::Result<u8> {

@@ -35,8 +35,8 @@ pub(super) async fn show(running: &Running, acme: &Acme) -> anyhow::Result<()> {
     let keeper = running.keeper().context("the demo has a store")?;
     let account = connect(keeper, acme).await?;
     anstream::println!(
-        "{title}5  An account by OAuth{reset}  {dim}{} consented; tokens live {} s, and a refresh \\\n\
-         \u{20}  token works once{reset}\n",
+        "{title}5  An account by OAuth{reset}  {dim}\"{}\"; its tokens live {} s, a refresh token works \
+         once{reset}\n",
         account.nickname,
         TOKEN_LIFE.as_secs()
     );
