@@ -132,6 +132,8 @@ pub struct Running {
     doors: Arc<Doors>,
     readiness: Arc<Readiness>,
     assembly: Arc<Assembly>,
+    /// Takes in what changes in the store.
+    following: JoinHandle<()>,
     accepting: TaskTracker,
     background: Vec<JoinHandle<()>>,
     /// Locked for as long as this server may write to its data directory.
@@ -193,12 +195,14 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     readiness.set_config(true);
     watch_metrics(&telemetry, &forwarder, &ca);
     note_start(&telemetry, &config, &ca, ca_opened);
+    let following = tokio::spawn(assembly.clone().follow_store());
     let mut running = Running {
         proxy: sockets.proxy.iter().filter_map(address_of).collect(),
         proxy_tls: sockets.proxy_tls.iter().filter_map(address_of).collect(),
         web: sockets.web.as_ref().and_then(address_of),
         admin: sockets.admin.as_ref().and_then(address_of),
         assembly,
+        following,
         ca,
         ca_opened,
         telemetry,
@@ -214,7 +218,6 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     };
     running.accept(sockets, options.own)?;
     running.background.push(tokio::spawn(sweep(running.doors.clone())));
-    running.background.push(tokio::spawn(running.assembly.clone().follow_store()));
     if let Some(keeper) = keeper {
         let keys = store::follow_key_file(keeper.vault().clone(), running.config.clone());
         running.background.push(tokio::spawn(keys));
@@ -315,6 +318,7 @@ impl Running {
         }
         if let Some(keeper) = &self.assembly.keeper {
             keeper.close(LAST_REFRESH).await;
+            self.following.abort();
             keeper.vault().close().await;
         }
         self.telemetry.event(&AuditEvent::ServerStopped { reason: "drained" });
@@ -329,6 +333,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.doors.draining.cancel();
+        self.following.abort();
         for task in &self.background {
             task.abort();
         }

@@ -164,7 +164,7 @@ fn page(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 fn html(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
     let page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\"><title>Acme</title><style>body{{font:16px/1.5 system-ui;\
+         content=\"width=device-width\"><link rel=\"icon\" href=\"data:,\"><title>Acme</title><style>body{{font:16px/1.5 system-ui;\
          max-width:32rem;margin:15vh auto;padding:0 1.5rem}}button{{font:inherit;padding:.5rem \
          1.25rem}}</style><h1>Acme</h1>{body}</html>"
     );
