@@ -13,7 +13,7 @@ use super::values::{
 };
 use super::{
     Admin, Audit, Ca, ListenerTls, Log, LogFormat, Override, Place, Proxy, SecretRef, Store,
-    Untouched, Upstream, UpstreamProxy, Vault, Web,
+    Untouched, Upstream, UpstreamProxy, Vault, Web, Webhook,
 };
 use crate::secret::Secret;
 
@@ -177,6 +177,26 @@ pub(super) fn vault(table: &Table<'_>, base: &Path) -> Vault {
     };
     table.done();
     vault
+}
+
+pub(super) fn webhook(table: &Table<'_>, base: &Path) -> Option<Webhook> {
+    let url = table.text("url", webhook_url);
+    let secret = table.value("secret").and_then(|secret| reference(&secret, base));
+    if table.is_present() && !table.has("url") {
+        table.say("`url` is missing: \"https://…\"");
+    }
+    table.done();
+    Some(Webhook { url: url?, secret })
+}
+
+fn webhook_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| format!("no URL: {error}"))?;
+    let on_this_machine = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    match url.scheme() {
+        "https" => Ok(text.to_owned()),
+        "http" if on_this_machine => Ok(text.to_owned()),
+        _ => Err("a webhook goes over https, or to this machine".to_owned()),
+    }
 }
 
 /// A word or a URL as text; a URL with a password had better be a reference.

@@ -3,12 +3,14 @@
 
 mod check;
 mod remove;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use check::{Checked, check};
 pub use remove::Removed;
+pub use webhooks::Webhooks;
 
 use crate::catalog::{App, Auth, AuthKind, Field, FieldOrigin, InvalidValue};
 use crate::credentials::{Keeper, Registered, random_share, try_out};

@@ -16,11 +16,11 @@ use super::refused::Reaction;
 use super::stored::{gone, version_of};
 use super::{Error, Remedy, Slot, Unavailable};
 use crate::catalog::Catalog;
-use crate::clock::Clock;
+use crate::clock::{Clock, rfc3339};
 use crate::ids::{AccountId, OAuthClientId};
 use crate::inject::Properties;
 use crate::oauth::{Engine, OAuthClient};
-use crate::telemetry::{AccountChange, AuditEvent, Telemetry};
+use crate::telemetry::{AccountChange, AccountState, AuditEvent, Census, Telemetry};
 use crate::vault::{Account, Change, Credentials, Due, OAuthClientRecord, Vault};
 
 /// How long a request waits for a token that has expired.
@@ -40,6 +40,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Taken into the audit at once.
 const NOTES: u32 = 100;
 const NOTES_LEASE: Duration = Duration::from_secs(10);
+const COUNT: Duration = Duration::from_secs(15);
 const FLUSH_USES: Duration = Duration::from_secs(60);
 
 pub struct Settings {
@@ -48,6 +49,8 @@ pub struct Settings {
     pub telemetry: Arc<Telemetry>,
     pub clock: Clock,
     pub catalog: Arc<Catalog>,
+    /// Who is told of changes of an account's health.
+    pub webhook: Option<String>,
 }
 
 /// Looks after the accounts of one vault.
@@ -56,6 +59,7 @@ pub struct Keeper {
     pub(super) engine: Engine,
     pub(super) telemetry: Arc<Telemetry>,
     clock: Clock,
+    webhook: Option<String>,
     catalog: ArcSwap<Catalog>,
     /// Those that requests may use.
     slots: Mutex<HashMap<AccountId, Weak<Slot>>>,
@@ -73,6 +77,7 @@ impl Keeper {
             engine: settings.engine,
             telemetry: settings.telemetry,
             clock: settings.clock,
+            webhook: settings.webhook,
             catalog: ArcSwap::new(settings.catalog),
             slots: Mutex::default(),
             flights: Mutex::default(),
@@ -281,6 +286,7 @@ impl Keeper {
     /// Refreshes what is due, in this process and for all of them, until [`Self::close`].
     pub async fn run(self: Arc<Self>) {
         let mut flushed = self.clock.uptime();
+        let mut counted = None;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
@@ -288,6 +294,11 @@ impl Keeper {
             }
             self.refresh_due().await;
             self.write_notes().await;
+            let now = self.clock.uptime();
+            if counted.is_none_or(|at| now.saturating_sub(at) >= COUNT) {
+                counted = Some(now);
+                self.count().await;
+            }
             if self.clock.uptime().saturating_sub(flushed) >= FLUSH_USES {
                 flushed = self.clock.uptime();
                 self.flush_uses().await;
@@ -399,8 +410,53 @@ impl Keeper {
             change,
             detail,
         });
+        self.queue_webhook(account, change, detail);
         let (account, change) = (&account.nickname, change.as_str());
         tracing::info!(%account, change, detail, "account");
+    }
+
+    fn queue_webhook(&self, account: &Account, change: AccountChange, detail: &str) {
+        let event = match change {
+            AccountChange::Unhealthy => "CONNECTION_UNHEALTHY",
+            AccountChange::Dead => "CONNECTION_DEAD",
+            AccountChange::Recovered => "CONNECTION_RECOVERED",
+            _ => return,
+        };
+        let Some(url) = self.webhook.clone() else { return };
+        let body = serde_json::json!({
+            "event": event,
+            "at": rfc3339(self.clock.now()),
+            "account": {
+                "id": account.id,
+                "name": account.nickname,
+                "app": account.app,
+                "healthy": change == AccountChange::Recovered,
+                "dead": change == AccountChange::Dead,
+                "error": Some(detail).filter(|detail| !detail.is_empty()),
+            },
+        });
+        let vault = self.vault.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = vault.queue_webhook(&url, event, &body.to_string()).await {
+                tracing::error!(%error, event, "a webhook could not be queued");
+            }
+        });
+    }
+
+    /// How many accounts there are, for metrics.
+    async fn count(&self) {
+        let Ok(census) = self.vault.census().await else { return };
+        let of = census.into_iter().map(|one| Census {
+            app: one.app.into(),
+            state: match (one.dead, one.unhealthy) {
+                (true, _) => AccountState::Dead,
+                (false, true) => AccountState::Unhealthy,
+                (false, false) => AccountState::Healthy,
+            },
+            accounts: one.accounts,
+            next_expiry: one.next_expiry,
+        });
+        self.telemetry.metrics.accounts_are(of.collect());
     }
 
     pub(super) fn is_closing(&self) -> bool {

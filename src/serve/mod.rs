@@ -35,6 +35,7 @@ use settings::{
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::connect::Webhooks;
 use crate::credentials::{self, Keeper};
 use crate::forward::{self, Forwarder, Stored, World, WorldError};
 use crate::ids::CallerId;
@@ -219,6 +220,7 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     running.accept(sockets, options.own)?;
     running.background.push(tokio::spawn(sweep(running.doors.clone())));
     if let Some(keeper) = keeper {
+        running.deliver_webhooks(&keeper, &options.clock).await?;
         let keys = store::follow_key_file(keeper.vault().clone(), running.config.clone());
         running.background.push(tokio::spawn(keys));
         running.background.push(tokio::spawn(keeper.run()));
@@ -254,6 +256,25 @@ impl Running {
             let served = admin::serve(socket, self.telemetry.clone(), self.readiness.clone());
             self.background.push(tokio::spawn(served));
         }
+        Ok(())
+    }
+
+    /// In every process that serves: what is queued may have been queued elsewhere.
+    async fn deliver_webhooks(&mut self, keeper: &Keeper, clock: &Clock) -> Result<(), Error> {
+        let Some(webhook) = &self.config.webhook else { return Ok(()) };
+        let secret = match &webhook.secret {
+            Some(secret) => Some(sources::read(secret).await),
+            None => None,
+        };
+        let secret = secret.transpose();
+        let webhooks = Webhooks {
+            vault: keeper.vault().clone(),
+            upstream: self.forwarder.upstream.clone(),
+            secret: secret.map_err(|source| Error::Secret { key: "webhook.secret", source })?,
+            clock: clock.clone(),
+        };
+        let closing = self.doors.draining.clone();
+        self.background.push(tokio::spawn(webhooks.run(closing)));
         Ok(())
     }
 
@@ -503,6 +524,7 @@ async fn keeper(
         telemetry: telemetry.clone(),
         clock: options.clock.clone(),
         catalog: config.catalog.clone(),
+        webhook: config.webhook.as_ref().map(|webhook| webhook.url.clone()),
     };
     Ok(Keeper::new(settings))
 }

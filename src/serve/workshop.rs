@@ -44,6 +44,7 @@ impl Workshop {
             telemetry: Arc::new(quiet(&config, &clock)?),
             clock,
             catalog: config.catalog.clone(),
+            webhook: config.webhook.as_ref().map(|webhook| webhook.url.clone()),
         });
         let connector = Connector::new(keeper.clone());
         Ok(Self { config, keeper, connector, upstream })
