@@ -8,6 +8,7 @@ mod account;
 mod accounts;
 mod backup;
 mod callers;
+mod census;
 mod changes;
 mod clients;
 mod connecting;

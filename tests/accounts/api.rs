@@ -24,6 +24,8 @@ pub struct Api {
 struct State {
     uses: Mutex<Vec<Use>>,
     refuses_all: AtomicBool,
+    /// The status line and challenge of a refusal, if it is not a plain 401.
+    refusal: Mutex<Option<(&'static str, &'static str)>>,
 }
 
 /// One request as the API saw it.
@@ -66,9 +68,19 @@ impl Api {
         tokens
     }
 
+    pub fn refuse_with(&self, status: &'static str, challenge: &'static str) {
+        *self.state.refusal.lock().unwrap() = Some((status, challenge));
+    }
+
     /// 401 for every token, however fresh.
     pub fn refuse_all(&self, refuses: bool) {
         self.state.refuses_all.store(refuses, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn refusal(&self) -> (&'static str, &'static str) {
+        self.refusal.lock().unwrap().unwrap_or(("401 Unauthorized", "Bearer"))
     }
 }
 
@@ -76,15 +88,13 @@ async fn serve(mut stream: Stream, seen: &Seen, state: &State, provider: &Provid
     while let Some(head) = seen.request(&mut stream).await {
         drain_body(&mut stream, &head).await;
         let used = judge(&head, state, provider);
-        let text = match used.status {
-            200 => "it works",
-            _ => "no",
+        let (status, challenge) = state.refusal();
+        let answer = match used.status {
+            200 => "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nit works".to_owned(),
+            _ => format!(
+                "HTTP/1.1 {status}\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 2\r\n\r\nno"
+            ),
         };
-        let answer = format!(
-            "HTTP/1.1 {} Said\r\nContent-Length: {}\r\n\r\n{text}",
-            used.status,
-            text.len()
-        );
         state.uses.lock().unwrap().push(used);
         if stream.write_all(answer.as_bytes()).await.is_err() || stream.flush().await.is_err() {
             return;
@@ -102,7 +112,8 @@ fn judge(head: &str, state: &State, provider: &Provider) -> Use {
         Some(KEY_API) => token == KEY,
         _ => provider.accepts(&token),
     };
-    let status = if live && !state.refuses_all.load(Ordering::Relaxed) { 200 } else { 401 };
+    let refusal = state.refusal().0[..3].parse().unwrap();
+    let status = if live && !state.refuses_all.load(Ordering::Relaxed) { 200 } else { refusal };
 
     Use { token, status }
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::client::{basic, inside_with};
-use crate::house::{House, browse, get_on, tls_to, until};
+use crate::house::{House, browse, expire, get_on, tls_to, until};
 use crate::on_both_engines;
 use crate::site::{API, Site};
 
@@ -80,14 +80,6 @@ async fn two_servers_on_one_store_make_one_token_call() {
     }
     neighbour.close().await;
     house.close().await;
-}
-
-/// Ends the account's token in the store and at the API.
-async fn expire(house: &House, account: &countersign::vault::Account) {
-    house.provider.behave(|behaviour| behaviour.expires_in = json!(1));
-    house.reconnect(account).await;
-    house.provider.behave(|behaviour| behaviour.expires_in = json!(3600));
-    sleep(Duration::from_millis(1000)).await;
 }
 
 /// Two hundred requests at one moment, shared out among the servers.

@@ -15,7 +15,7 @@ use countersign::secret::{Secret, TokenDigest};
 use countersign::serve::{Source, Workshop, load};
 use countersign::vault::{Account, CallerDetails, MasterKey, OAuthClientDetails, Owner};
 use rustls::ClientConfig;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -215,7 +215,7 @@ impl House {
     pub fn audit(&self, event: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(self.site.path("data/audit.jsonl")).unwrap_or_default();
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["event"] == event).collect()
+        lines.filter(|line| line["type"] == event).collect()
     }
 
     /// The changes of state that the audit tells of, and their details.
@@ -304,6 +304,14 @@ pub async fn browse(provider: &Provider, url: &str) -> String {
 
 pub fn query_of(url: &str) -> BTreeMap<String, String> {
     url::Url::parse(url).unwrap().query_pairs().into_owned().collect()
+}
+
+/// Ends the account's token in the store and at the API.
+pub async fn expire(house: &House, account: &Account) {
+    house.provider.behave(|behaviour| behaviour.expires_in = json!(1));
+    house.reconnect(account).await;
+    house.provider.behave(|behaviour| behaviour.expires_in = json!(3600));
+    tokio::time::sleep(Duration::from_millis(1000)).await;
 }
 
 /// Waits until `holds`, at most `within`.

@@ -23,4 +23,7 @@ mod api;
 mod house;
 
 mod changes;
+mod crashes;
 mod expiry;
+mod outages;
+mod refusals;

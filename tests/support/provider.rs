@@ -84,6 +84,8 @@ pub struct Behaviour {
     pub retry_after: Option<u64>,
     /// Between making the tokens and the answer that brings them.
     pub delay_after: Duration,
+    /// Answers bring access tokens alone.
+    pub no_refresh_token: bool,
     /// The refresh token that was replaced last is still taken.
     pub forgives: bool,
 }
@@ -100,6 +102,7 @@ impl Default for Behaviour {
             outage: None,
             retry_after: None,
             delay_after: Duration::ZERO,
+            no_refresh_token: false,
             forgives: false,
         }
     }
@@ -400,7 +403,8 @@ impl State {
         let ends = life.map(|life| Instant::now() + Duration::from_secs_f64(life));
         self.access.insert(access.clone(), (at, ends));
         let grant = &mut self.grants[at];
-        if grant.refresh.is_some() && !self.behaviour.rotates {
+        let kept = grant.refresh.is_some() && !self.behaviour.rotates;
+        if kept || self.behaviour.no_refresh_token {
             return (access, None);
         }
         grant.replaced = grant.refresh.replace(refresh.clone());
