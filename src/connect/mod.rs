@@ -7,6 +7,7 @@ mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 pub use check::{Checked, check};
 pub use remove::Removed;
@@ -184,25 +185,25 @@ impl Connector {
         let warning = held.auth.oauth2.as_ref().filter(|oauth2| set.lacks_refresh(oauth2));
         let warning = warning.map(|_| NO_REFRESH_TOKEN);
         let kept = self.kept_refresh(wish, &set).await?;
+        let refresh_expires_at = grant_ends(held.auth, &set);
         let (mut fields, mut secrets) = (held.fields, held.secrets);
         fields.extend(set.fields);
         secrets.extend(set.secrets);
+        let tokens = Tokens { access: set.access, refresh: set.refresh.or(kept) };
         let validity = Validity {
             obtained_at: Some(set.obtained_at),
             expires_at: match set.expires {
                 Expiry::At(at) => Some(at),
                 Expiry::Never | Expiry::Unknown => None,
             },
-            refresh_expires_at: set.refresh_expires_at,
-            next_refresh_at: schedule::next_refresh(
-                held.auth,
-                set.obtained_at,
-                set.expires,
-                random_share(),
-            ),
+            refresh_expires_at,
+            next_refresh_at: schedule::is_renewable(held.auth, Some(&tokens))
+                .then(|| {
+                    schedule::next_refresh(held.auth, set.obtained_at, set.expires, random_share())
+                })
+                .flatten(),
         };
         let scopes = set.scopes.unwrap_or_else(|| asked_scopes(held.auth, &wish.scopes));
-        let tokens = Tokens { access: set.access, refresh: set.refresh.or(kept) };
         let credentials = Credentials { secrets, tokens: Some(tokens) };
         let outcome = Outcome { fields, scopes, identity: set.identity, validity };
         let account = self.store(wish, outcome, credentials).await?;
@@ -378,6 +379,13 @@ fn same_identity(wish: &Wish, set: &TokenSet) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// What comes first: the end that the answer tells, or the one that counts from the consent.
+fn grant_ends(auth: &Auth, set: &TokenSet) -> Option<SystemTime> {
+    let life = auth.oauth2.as_ref().and_then(|oauth2| oauth2.refresh.absolute_ttl);
+    let absolute = life.and_then(|life| set.obtained_at.checked_add(life));
+    set.refresh_expires_at.into_iter().chain(absolute).min()
 }
 
 fn asked_scopes(auth: &Auth, beside: &[String]) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Stored accounts in memory, and who refreshes them: the request that finds a token expired, the
 //! origin that refuses one, and the schedule all come here, and one flight serves them all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::clock::{Clock, rfc3339};
 use crate::ids::{AccountId, OAuthClientId};
 use crate::inject::Properties;
 use crate::oauth::{Engine, OAuthClient};
-use crate::telemetry::{AccountChange, AccountState, AuditEvent, Census, Telemetry};
+use crate::telemetry::{AccountChange, AuditEvent, Telemetry};
 use crate::vault::{Account, Change, Credentials, Due, OAuthClientRecord, Vault};
 
 /// How long a request waits for a token that has expired.
@@ -40,7 +40,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Taken into the audit at once.
 const NOTES: u32 = 100;
 const NOTES_LEASE: Duration = Duration::from_secs(10);
-const COUNT: Duration = Duration::from_secs(15);
+/// Between two looks at how all accounts fare.
+const CENSUS: Duration = Duration::from_secs(5);
 const FLUSH_USES: Duration = Duration::from_secs(60);
 
 pub struct Settings {
@@ -63,6 +64,8 @@ pub struct Keeper {
     catalog: ArcSwap<Catalog>,
     /// Those that requests may use.
     slots: Mutex<HashMap<AccountId, Weak<Slot>>>,
+    /// Those that requests might use, had they been readable: a change may mend them.
+    left_out: Mutex<HashSet<AccountId>>,
     /// Under way in this process, with what wakes those who wait.
     flights: Mutex<HashMap<AccountId, watch::Receiver<()>>>,
     clients: Mutex<HashMap<OAuthClientId, Arc<Registered>>>,
@@ -80,6 +83,7 @@ impl Keeper {
             webhook: settings.webhook,
             catalog: ArcSwap::new(settings.catalog),
             slots: Mutex::default(),
+            left_out: Mutex::default(),
             flights: Mutex::default(),
             clients: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -113,12 +117,24 @@ impl Keeper {
     /// # Errors
     /// When the row cannot be read or opened, or its app is not known.
     pub async fn slot(self: &Arc<Self>, account: &Account) -> Result<Arc<Slot>, Error> {
-        let held = self.held(&account.id).filter(|slot| slot.describes(account));
+        let found = self.find_slot(account).await;
+        let mut left_out = self.left_out.lock();
+        match &found {
+            Ok(_) => drop(left_out.remove(&account.id)),
+            Err(_) => drop(left_out.insert(account.id.clone())),
+        }
+        drop(left_out);
+        found
+    }
+
+    async fn find_slot(self: &Arc<Self>, account: &Account) -> Result<Arc<Slot>, Error> {
         let catalog = self.catalog();
         let app = catalog.app(account.app.as_str());
-        if let (Some(slot), Some(app)) = (&held, app)
-            && Arc::ptr_eq(&slot.app, app)
-            && slot.current().version == version_of(account)
+        let held = self.held(&account.id).filter(|slot| {
+            slot.describes(account) && app.is_some_and(|app| Arc::ptr_eq(&slot.app, app))
+        });
+        if let Some(slot) = &held
+            && slot.current().version >= version_of(account)
         {
             return Ok(slot.clone());
         }
@@ -132,6 +148,11 @@ impl Keeper {
             account: account.nickname.clone(),
             text: "it was deleted".to_owned(),
         })?;
+        // Requests under way wait for the slot that they have, so a new credential goes there.
+        if let Some(slot) = held.filter(|slot| slot.describes(&account)) {
+            slot.adopt(&account, &credentials);
+            return Ok(slot);
+        }
         let slot = Arc::new(Slot::stored(&account, &credentials, app, self)?);
         self.slots.lock().insert(account.id, Arc::downgrade(&slot));
         Ok(slot)
@@ -159,7 +180,8 @@ impl Keeper {
     }
 
     async fn read_again(&self, id: &AccountId) -> bool {
-        let Some(slot) = self.held(id) else { return true };
+        // An account that no caller may use concerns no request, whatever happens to it.
+        let Some(slot) = self.held(id) else { return self.left_out.lock().contains(id) };
         match self.vault.account(id).await {
             Ok(Some(account)) if !slot.describes(&account) => true,
             Ok(Some(account)) if version_of(&account) <= slot.current().version => false,
@@ -265,8 +287,16 @@ impl Keeper {
 
     pub(super) async fn renew_after_refusal(self: &Arc<Self>, slot: &Slot, used: u64) -> bool {
         let Some(stored) = slot.as_stored() else { return false };
-        let current = slot.current().version;
-        let reaction = stored.refused.lock().react(used, current, self.clock.uptime());
+        let reaction = {
+            // Looked at under the lock: a version that another request's refresh has just brought
+            // must not be taken for one that was refused.
+            let mut refused = stored.refused.lock();
+            let current = slot.current().version;
+            if used == current && !stored.is_renewable() {
+                return false;
+            }
+            refused.react(used, current, self.clock.uptime())
+        };
         match reaction {
             Reaction::UseNewer => return true,
             Reaction::PassOn => return false,
@@ -295,7 +325,7 @@ impl Keeper {
             self.refresh_due().await;
             self.write_notes().await;
             let now = self.clock.uptime();
-            if counted.is_none_or(|at| now.saturating_sub(at) >= COUNT) {
+            if counted.is_none_or(|at| now.saturating_sub(at) >= CENSUS) {
                 counted = Some(now);
                 self.count().await;
             }
@@ -352,6 +382,13 @@ impl Keeper {
         }
         if let Err(error) = self.vault.drop_notes(&notes).await {
             tracing::warn!(%error, "notes are in the audit and still in the store");
+        }
+    }
+
+    async fn count(&self) {
+        match self.vault.census().await {
+            Ok(census) => self.telemetry.metrics.accounts_are(census),
+            Err(error) => tracing::debug!(%error, "accounts could not be counted"),
         }
     }
 
@@ -441,22 +478,6 @@ impl Keeper {
                 tracing::error!(%error, event, "a webhook could not be queued");
             }
         });
-    }
-
-    /// How many accounts there are, for metrics.
-    async fn count(&self) {
-        let Ok(census) = self.vault.census().await else { return };
-        let of = census.into_iter().map(|one| Census {
-            app: one.app.into(),
-            state: match (one.dead, one.unhealthy) {
-                (true, _) => AccountState::Dead,
-                (false, true) => AccountState::Unhealthy,
-                (false, false) => AccountState::Healthy,
-            },
-            accounts: one.accounts,
-            next_expiry: one.next_expiry,
-        });
-        self.telemetry.metrics.accounts_are(of.collect());
     }
 
     pub(super) fn is_closing(&self) -> bool {

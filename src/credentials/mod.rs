@@ -176,7 +176,7 @@ impl Slot {
     pub fn renewable(&self) -> bool {
         match &self.origin {
             Origin::Declared(declared) => declared.renewable(),
-            Origin::Stored(_) => true,
+            Origin::Stored(stored) => stored.is_renewable(),
         }
     }
 

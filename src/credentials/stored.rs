@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use super::{Current, Error, Names, Origin, Remedy, Slot, State, Unavailable};
 use crate::catalog::{App, Auth};
 use crate::clock::{Clock, unix_ms};
 use crate::inject::{self, Properties};
+use crate::oauth::schedule;
 use crate::secret::Secret;
 use crate::vault::{Account, Credentials};
 
@@ -27,6 +28,8 @@ pub(super) struct Stored {
     pub(super) keeper: Arc<Keeper>,
     /// Milliseconds since 1970; 0: not since it was last written to the vault.
     used_at: AtomicU64,
+    /// There is something to renew the credential by.
+    renewable: AtomicBool,
     pub(super) refused: Mutex<Refused>,
 }
 
@@ -34,6 +37,10 @@ impl Stored {
     /// One store to memory per request; the vault is told about once a minute.
     pub(super) fn used(&self, clock: &Clock) {
         self.used_at.store(unix_ms(clock.now()), Ordering::Relaxed);
+    }
+
+    pub(super) fn is_renewable(&self) -> bool {
+        self.renewable.load(Ordering::Relaxed)
     }
 
     pub(super) fn take_used(&self) -> Option<SystemTime> {
@@ -59,6 +66,7 @@ impl Slot {
         let origin = Origin::Stored(Stored {
             keeper: keeper.clone(),
             used_at: AtomicU64::new(0),
+            renewable: AtomicBool::new(false),
             refused: Mutex::default(),
         });
         let clock = keeper.clock().clone();
@@ -85,6 +93,10 @@ impl Slot {
     /// Takes over the row's credential, unless a newer one is held.
     pub(super) fn adopt(&self, account: &Account, credentials: &Credentials) {
         let version = version_of(account);
+        if let Some(stored) = self.as_stored() {
+            let renewable = schedule::is_renewable(self.auth(), credentials.tokens.as_ref());
+            stored.renewable.store(renewable, Ordering::Relaxed);
+        }
         let state = match self.render(&properties(&account.fields, credentials)) {
             Ok(attachable) => State::Ready(attachable),
             Err(error) => State::Unavailable(not_renderable(account, &error)),

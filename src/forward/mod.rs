@@ -46,6 +46,7 @@ pub use stored::Stored;
 pub use websocket::{Switched, UpgradeSlot};
 pub use world::{Error as WorldError, World};
 
+use crate::catalog::Auth;
 use crate::ids::RequestId;
 use crate::inject::Mask;
 use crate::telemetry::{Door, Telemetry};
@@ -268,10 +269,10 @@ impl Forwarder {
         errand: &mut Errand,
         exchange: &mut Exchange,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        if response.status() != StatusCode::UNAUTHORIZED {
+        let Some(credential) = &errand.credential else { return Ok(response) };
+        if !refuses_credential(credential.slot.auth(), &response) {
             return Ok(response);
         }
-        let Some(credential) = &errand.credential else { return Ok(response) };
         let renewed = {
             let version = credential.current.version;
             Box::pin(credential.slot.renew_after_refusal(version, &self.telemetry)).await
@@ -306,6 +307,17 @@ impl Forwarder {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         Ok(Arrival::Switch { response, pending: pending.with(origin) })
     }
+}
+
+/// A 401, or what the app's definition says instead. Bodies are not looked at: they are streamed.
+fn refuses_credential<B>(auth: &Auth, response: &Response<B>) -> bool {
+    let signal = auth.oauth2.as_ref().and_then(|oauth2| oauth2.dead_signal.as_ref());
+    let Some(signal) = signal.filter(|signal| !signal.needs_body()) else {
+        return response.status() == StatusCode::UNAUTHORIZED;
+    };
+    let challenges = response.headers().get_all(http::header::WWW_AUTHENTICATE).iter();
+    let challenges: Vec<_> = challenges.filter_map(|value| value.to_str().ok()).collect();
+    signal.is_met(response.status().as_u16(), &challenges.join(", "), None)
 }
 
 /// How a journey ends well.

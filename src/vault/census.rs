@@ -1,40 +1,32 @@
-//! How many accounts there are, for metrics.
-
-use std::time::SystemTime;
+//! How many accounts there are, and how they fare.
 
 use super::Vault;
 use super::error::Error;
 use super::row::Row;
-use super::store::{at, sql};
-
-/// The accounts of one app that fare alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Census {
-    pub app: String,
-    pub dead: bool,
-    /// More than one refresh in a row has failed.
-    pub unhealthy: bool,
-    pub accounts: u64,
-    /// Of those that live, the first access token to end.
-    pub next_expiry: Option<SystemTime>,
-}
+use super::store::sql;
+use crate::telemetry::{AccountState, Census};
 
 impl Vault {
+    /// Per app and state, with the end of the first access token that has not ended yet.
     pub async fn census(&self) -> Result<Vec<Census>, Error> {
-        let query = "SELECT app, dead, CASE WHEN failures >= 2 THEN 1 ELSE 0 END AS unhealthy, \
-            COUNT(*) AS accounts, MIN(expires_at) AS next_expiry FROM account \
-            GROUP BY app, dead, CASE WHEN failures >= 2 THEN 1 ELSE 0 END ORDER BY app";
-        self.store.all(sql(query)).await?.iter().map(census_of).collect()
+        let query = "SELECT app, dead, CASE WHEN failures >= 2 THEN 1 ELSE 0 END AS unwell, \
+            COUNT(*) AS number, MIN(CASE WHEN expires_at > $1 THEN expires_at END) AS ends \
+            FROM account GROUP BY app, dead, CASE WHEN failures >= 2 THEN 1 ELSE 0 END";
+        let query = sql(query).bind(self.store.now());
+        self.store.all(query).await?.iter().map(census_of).collect()
     }
 }
 
 fn census_of(row: &Row) -> Result<Census, Error> {
-    let dead = row.flag("dead")?;
+    let state = match (row.flag("dead")?, row.flag("unwell")?) {
+        (true, _) => AccountState::Dead,
+        (false, true) => AccountState::Unhealthy,
+        (false, false) => AccountState::Healthy,
+    };
     Ok(Census {
-        app: row.text("app")?,
-        dead,
-        unhealthy: row.int("unhealthy")? > 0,
-        accounts: row.int("accounts")?.unsigned_abs(),
-        next_expiry: row.int_or_none("next_expiry")?.filter(|_| !dead).map(at),
+        app: row.text("app")?.into(),
+        state,
+        accounts: row.int("number")?.unsigned_abs(),
+        next_expiry: row.time_or_none("ends")?,
     })
 }

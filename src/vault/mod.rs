@@ -36,7 +36,6 @@ pub use account::{Account, Credentials, Health, HealthError, Owner, Tokens};
 pub use accounts::{NewAccount, Reconnected, Validity};
 pub use backup::BackupError;
 pub use callers::{Binding, CallerDetails, CallerToken, StoredCaller};
-pub use census::Census;
 pub use changes::{Change, Changes};
 pub use clients::{OAuthClientDetails, OAuthClientRecord};
 pub use connecting::{ConnectToken, ConnectTokenDetails, PendingFlow};
