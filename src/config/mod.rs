@@ -123,6 +123,8 @@ pub struct Web {
     pub listen: Option<SocketAddr>,
     /// Names by which the listener may be addressed, beside its own address (DNS rebinding).
     pub hosts: Vec<Host>,
+    /// By which people reach it: `https://countersign.example.com`. `None`: the listener's address.
+    pub public_url: Option<String>,
 }
 
 /// `[admin]`: metrics and health.

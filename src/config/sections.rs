@@ -69,6 +69,7 @@ pub(super) fn web(table: &Table<'_>) -> Web {
     let web = Web {
         listen: table.text("listen", optional_listener).unwrap_or(Some(loopback(WEB_PORT))),
         hosts: table.list("hosts", host).unwrap_or_default(),
+        public_url: table.text("public_url", public_url),
     };
     table.done();
     web
@@ -187,6 +188,16 @@ pub(super) fn webhook(table: &Table<'_>, base: &Path) -> Option<Webhook> {
     }
     table.done();
     Some(Webhook { url: url?, secret })
+}
+
+/// Scheme and host, and a path if a front puts us below one.
+fn public_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| format!("no URL: {error}"))?;
+    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    match (url.scheme(), url.host_str()) {
+        ("https" | "http", Some(_)) if plain => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err("expected \"https://host\", or with a path".to_owned()),
+    }
 }
 
 fn webhook_url(text: &str) -> Result<String, String> {

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
+use super::Unavailable;
 use super::keeper::Keeper;
 use super::retry::{backoff, random_share};
-use super::stored::{gone, properties};
-use super::{Remedy, Unavailable};
+use super::stored::properties;
 use crate::catalog::{App, Auth};
 use crate::ids::AccountId;
 use crate::oauth::{Class, Expiry, OAuthClient, Terms, TokenError, TokenSet, schedule};
@@ -74,7 +74,7 @@ pub(super) async fn fly(
                 if let Some(account) = keeper.adopt_stored(id).await {
                     keeper.tell_dead(&account);
                     if reason == Reason::Refused {
-                        keeper.drop_credential(&account, gone(&account));
+                        keeper.drop_credential(&account, keeper.gone(&account));
                     }
                 }
                 return;
@@ -323,15 +323,14 @@ impl Flight<'_> {
                 self.changed(AccountChange::Unhealthy, &failed.error.code);
             }
             let why = format!("its token has expired, and could not be renewed: {error}");
-            let remedy = Remedy::Wait { seconds: wait.as_secs().max(1) };
-            self.keeper.withhold(account, Unavailable { why, remedy }, wait);
+            self.keeper.withhold(account, Unavailable::for_now(why, wait.as_secs().max(1)), wait);
         }
     }
 
     /// A 401 on a token of an account that turns out dead: nothing will make it good again.
     fn refuse_at_once(&self, account: &Account) {
         if self.reason == Reason::Refused {
-            self.keeper.drop_credential(account, gone(account));
+            self.keeper.drop_credential(account, self.keeper.gone(account));
         }
     }
 

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::flight::{self, Reason};
+use super::links::Links;
 use super::refused::Reaction;
 use super::stored::{gone, version_of};
-use super::{Error, Remedy, Slot, Unavailable};
+use super::{Error, Slot, Unavailable};
 use crate::catalog::Catalog;
 use crate::clock::{Clock, rfc3339};
 use crate::ids::{AccountId, OAuthClientId};
@@ -52,6 +53,8 @@ pub struct Settings {
     pub catalog: Arc<Catalog>,
     /// Who is told of changes of an account's health.
     pub webhook: Option<String>,
+    /// Where owners connect dead accounts anew.
+    pub links: Option<Arc<Links>>,
 }
 
 /// Looks after the accounts of one vault.
@@ -61,6 +64,7 @@ pub struct Keeper {
     pub(super) telemetry: Arc<Telemetry>,
     clock: Clock,
     webhook: Option<String>,
+    links: Option<Arc<Links>>,
     catalog: ArcSwap<Catalog>,
     /// Those that requests may use.
     slots: Mutex<HashMap<AccountId, Weak<Slot>>>,
@@ -81,6 +85,7 @@ impl Keeper {
             telemetry: settings.telemetry,
             clock: settings.clock,
             webhook: settings.webhook,
+            links: settings.links,
             catalog: ArcSwap::new(settings.catalog),
             slots: Mutex::default(),
             left_out: Mutex::default(),
@@ -97,6 +102,10 @@ impl Keeper {
 
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub fn links(&self) -> Option<&Arc<Links>> {
+        self.links.as_ref()
     }
 
     pub fn clock(&self) -> &Clock {
@@ -279,8 +288,7 @@ impl Keeper {
         landed(flight).await;
         if slot.current().has_ended(&self.clock) {
             let why = "its token has expired, and the provider did not give a new one in time";
-            let wait = Remedy::Wait { seconds: 5 };
-            let reason = Unavailable { why: why.to_owned(), remedy: wait };
+            let reason = Unavailable::for_now(why.to_owned(), 5);
             slot.withhold(version, reason, Duration::from_secs(1));
         }
     }
@@ -426,8 +434,8 @@ impl Keeper {
         let current = slot.current();
         if current.has_ended(&self.clock) {
             let why = format!("its token has expired, and {error}");
-            let remedy = Remedy::Wait { seconds: 1 };
-            slot.withhold(current.version, Unavailable { why, remedy }, Duration::from_secs(1));
+            let reason = Unavailable::for_now(why, 1);
+            slot.withhold(current.version, reason, Duration::from_secs(1));
         }
     }
 
@@ -436,6 +444,13 @@ impl Keeper {
         if let Some(slot) = self.held(&account.id) {
             slot.withhold(version_of(account), reason, KEEP_ALIVE);
         }
+    }
+
+    /// What callers of a dead account are told. A link is given only where it is known who the
+    /// account is at the provider: whoever follows it has to be the same.
+    pub(super) fn gone(&self, account: &Account) -> Unavailable {
+        let links = self.links.as_ref().filter(|_| account.identity.is_some());
+        gone(account, links.map(|links| links.reconnect(&account.id, self.clock.now())))
     }
 
     /// Tells of an account's change of state.
@@ -486,7 +501,7 @@ impl Keeper {
 
     /// A dead account's slot says so as soon as its token is refused or has expired.
     pub(super) fn tell_dead(&self, account: &Account) {
-        self.withhold(account, gone(account), KEEP_ALIVE);
+        self.withhold(account, self.gone(account), KEEP_ALIVE);
     }
 }
 

@@ -8,6 +8,7 @@
 mod declared;
 mod flight;
 mod keeper;
+mod links;
 mod refused;
 mod retry;
 mod stored;
@@ -21,6 +22,7 @@ use arc_swap::ArcSwap;
 
 pub use declared::keep_fresh;
 pub use keeper::{Keeper, Registered, Settings};
+pub use links::Links;
 pub use retry::{random_share, retry_wait};
 pub use stored::{properties, try_out};
 
@@ -78,6 +80,14 @@ pub enum State {
 pub struct Unavailable {
     pub why: String,
     pub remedy: Remedy,
+    /// Where the owner connects the account anew in a browser.
+    pub link: Option<String>,
+}
+
+impl Unavailable {
+    pub(super) fn for_now(why: String, seconds: u64) -> Self {
+        Self { why, remedy: Remedy::Wait { seconds }, link: None }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,11 +244,9 @@ struct Names {
 
 impl Current {
     fn not_read() -> Self {
-        let why = "it was not read yet".to_owned();
-        let remedy = Remedy::Wait { seconds: 1 };
         Self {
             version: 0,
-            state: State::Unavailable(Unavailable { why, remedy }),
+            state: State::Unavailable(Unavailable::for_now("it was not read yet".to_owned(), 1)),
             until: None,
             read_at: Duration::ZERO,
         }

@@ -174,11 +174,11 @@ pub fn try_out(
 fn not_renderable(account: &Account, error: &Error) -> Unavailable {
     let why = format!("it does not fit the app's definition any more: {error}");
     tracing::warn!(account = %account.nickname, %error, "credential cannot be attached");
-    Unavailable { why, remedy: Remedy::Reconnect }
+    Unavailable { why, remedy: Remedy::Reconnect, link: None }
 }
 
 /// What callers of a dead account are told.
-pub(super) fn gone(account: &Account) -> Unavailable {
+pub(super) fn gone(account: &Account, link: Option<String>) -> Unavailable {
     let said = account.health.error.as_ref();
     let said = said.map_or("it is no longer valid", |error| error.message.as_str());
     let name = &account.nickname;
@@ -186,5 +186,5 @@ pub(super) fn gone(account: &Account) -> Unavailable {
         "the provider no longer accepts it ({said}). Its owner connects it anew with `countersign \
          accounts reconnect {name}`"
     );
-    Unavailable { why, remedy: Remedy::Reconnect }
+    Unavailable { why, remedy: Remedy::Reconnect, link }
 }

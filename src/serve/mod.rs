@@ -35,8 +35,8 @@ use settings::{
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::connect::Webhooks;
-use crate::credentials::{self, Keeper};
+use crate::connect::{self, Webhooks};
+use crate::credentials::{self, Keeper, Links};
 use crate::forward::{self, Forwarder, Stored, World, WorldError};
 use crate::ids::CallerId;
 use crate::oauth::Engine;
@@ -46,8 +46,8 @@ use crate::sources;
 use crate::telemetry::{self, AuditEvent, Pool, Telemetry};
 use crate::upstream::{self, OwnAddresses};
 use crate::vault::{self, Vault};
-use crate::web::Web;
 use crate::web::admin::{self, Readiness};
+use crate::web::{Reconnect, Web};
 
 /// What a process that embeds the server decides, beside the config.
 pub struct Options {
@@ -101,6 +101,8 @@ pub enum Error {
         "there is no store: vault.url is \"off\", so accounts are declared in the configuration"
     )]
     NoStore,
+    #[error("the system gives no random bytes")]
+    NoRandom,
     #[error("the store could not be read: {0}")]
     Store(#[source] vault::Error),
     #[error("upstream.proxy.credentials: {0}")]
@@ -162,7 +164,10 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     let upstream = upstream::Client::new(upstream_settings(&config.upstream).await?, own)?;
     let mut warnings = upstream.warnings().to_vec();
     let keeper = match vault {
-        Some(vault) => Some(keeper(vault, &config, &options, &upstream, &telemetry).await?),
+        Some(vault) => {
+            let links = links(&vault, &config, sockets.web.as_ref()).await?;
+            Some(keeper(vault, links, &config, &options, &upstream, &telemetry).await?)
+        }
         None => None,
     };
     let stored = match &keeper {
@@ -248,7 +253,8 @@ impl Running {
         }
         if let Some(socket) = sockets.web {
             let hosts = self.config.web.hosts.clone();
-            let web = Arc::new(Web { doors: self.doors.clone(), hosts });
+            let reconnect = self.keeper().cloned().and_then(Reconnect::of);
+            let web = Arc::new(Web { doors: self.doors.clone(), hosts, reconnect });
             self.accepting.spawn(web.run(socket));
         }
         if let Some(socket) = sockets.admin {
@@ -506,9 +512,26 @@ fn note_start(telemetry: &Telemetry, config: &Config, ca: &CertificateAuthority,
 /// A refresh that is under way at the end may have spent a token: its answer is waited for.
 const LAST_REFRESH: Duration = Duration::from_secs(20);
 
+/// The name of the key that signs links among the store's sealed items.
+const LINKS_ITEM: &str = "links";
+
+/// Links to our own pages, where there are any: by the address that people know, else by ours.
+async fn links(
+    vault: &Vault,
+    config: &Config,
+    web: Option<&TcpListener>,
+) -> Result<Option<Arc<Links>>, Error> {
+    let Some(address) = web.and_then(address_of) else { return Ok(None) };
+    let base = config.web.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let fresh = connect::unguessable().map_err(|_| Error::NoRandom)?;
+    let key = vault.sealed_item_or(LINKS_ITEM, &fresh).await.map_err(Error::Store)?;
+    Ok(Some(Arc::new(Links::new(&base, &key))))
+}
+
 /// Who looks after the store's accounts.
 async fn keeper(
     vault: Vault,
+    links: Option<Arc<Links>>,
     config: &Config,
     options: &Options,
     upstream: &upstream::Client,
@@ -525,6 +548,7 @@ async fn keeper(
         clock: options.clock.clone(),
         catalog: config.catalog.clone(),
         webhook: config.webhook.as_ref().map(|webhook| webhook.url.clone()),
+        links,
     };
     Ok(Keeper::new(settings))
 }

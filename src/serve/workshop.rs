@@ -44,6 +44,7 @@ impl Workshop {
             telemetry: Arc::new(quiet(&config, &clock)?),
             clock,
             catalog: config.catalog.clone(),
+            links: None,
             webhook: config.webhook.as_ref().map(|webhook| webhook.url.clone()),
         });
         let connector = Connector::new(keeper.clone());

@@ -2,6 +2,8 @@
 //! the admin listener: metrics and health.
 
 pub mod admin;
+mod connect;
+mod page;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,6 +18,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
+pub use connect::Reconnect;
+pub use page::Page;
+
 use crate::forward::{Body, Refusal, Switched, UpgradeSlot, Watched};
 use crate::host::{Authority, Host};
 use crate::proxy::{self, Doors};
@@ -26,6 +31,8 @@ pub struct Web {
     pub doors: Arc<Doors>,
     /// Names by which it may be addressed.
     pub hosts: Vec<Host>,
+    /// Connecting dead accounts anew, where there is a store.
+    pub reconnect: Option<Reconnect>,
 }
 
 impl Web {
@@ -102,6 +109,12 @@ impl Web {
                 found: "another name".to_owned(),
             };
             return refusal.into_response(self.doors.forwarder.next_id());
+        }
+        if let Some(reconnect) = &self.reconnect {
+            let (method, uri) = (request.method(), request.uri());
+            if let Some(page) = reconnect.answer(method, uri, request.headers()).await {
+                return page;
+            }
         }
         match proxy::answer_gateway(&self.doors, peer, request, upgrade).await {
             Ok(response) => response,

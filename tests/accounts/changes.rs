@@ -113,6 +113,6 @@ fn vendor(house: &House, key: &str) -> Wish {
         owner: countersign::vault::Owner::Workspace,
         nickname: None,
         reconnect: None,
-        other_identity: false,
+        same_identity: countersign::connect::SameIdentity::IfKnown,
     }
 }

@@ -135,7 +135,7 @@ impl House {
             owner: Owner::Workspace,
             nickname: Some(nickname.parse().unwrap()),
             reconnect: None,
-            other_identity: false,
+            same_identity: countersign::connect::SameIdentity::IfKnown,
         }
     }
 

@@ -17,7 +17,7 @@ use super::{DIM, GOOD, HOST, TITLE};
 use crate::cli::probe::{self, Via};
 use crate::cli::token;
 use crate::config::{RuleText, rules_to_json};
-use crate::connect::{Connector, Wish};
+use crate::connect::{Connector, SameIdentity, Wish};
 use crate::credentials::{Keeper, Registered};
 use crate::host::Authority;
 use crate::inject::Properties;
@@ -76,7 +76,7 @@ async fn connect(keeper: &Arc<Keeper>, acme: &Acme) -> anyhow::Result<Account> {
         owner: Owner::Workspace,
         nickname: None,
         reconnect: None,
-        other_identity: false,
+        same_identity: SameIdentity::Any,
     };
     let connector = Connector::new(keeper.clone());
     let authorization = connector.authorize(&wish, REDIRECT_URI)?;
