@@ -82,6 +82,30 @@ async fn two_servers_on_one_store_make_one_token_call() {
     house.close().await;
 }
 
+/// G21: a one-time token is spent, whoever still waits for what it brings.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_does_not_end_the_refresh_that_it_began() {
+    let mut house = House::sqlite().await;
+    let account = house.connect("acme").await;
+    let caller = house.caller("flow", &[&account]).await;
+    expire(&house, &account).await;
+    let before = house.stored(&account.id).await.version;
+    house.provider.behave(|behaviour| behaviour.delay_after = Duration::from_millis(400));
+    house.start().await;
+    let mut tunnel = house.tunnel(&caller).await;
+    let asking = tokio::spawn(async move { get_on(&mut tunnel, "/").await });
+    until("the provider is asked", Duration::from_secs(3), || async { house.refreshes() == 1 })
+        .await;
+    asking.abort();
+    until("it is stored", Duration::from_secs(3), || async {
+        house.stored(&account.id).await.version == before + 1
+    })
+    .await;
+    assert_eq!(house.get(&caller, "/").await.status, 200);
+    assert_eq!(house.refreshes(), 1);
+    house.close().await;
+}
+
 /// Two hundred requests at one moment, shared out among the servers.
 async fn stampede(sites: &[&Site], caller: &str) {
     let mut tunnels = Vec::new();
