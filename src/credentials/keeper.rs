@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::faults::Faults;
 use super::flight::{self, Reason};
 use super::refused::Reaction;
 use super::stored::{gone, version_of};
@@ -68,6 +69,7 @@ pub struct Keeper {
     /// Under way in this process, with what wakes those who wait.
     flights: Mutex<HashMap<AccountId, watch::Receiver<()>>>,
     clients: Mutex<HashMap<OAuthClientId, Arc<Registered>>>,
+    pub(super) faults: Mutex<Faults>,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -84,6 +86,7 @@ impl Keeper {
             left_out: Mutex::default(),
             flights: Mutex::default(),
             clients: Mutex::default(),
+            faults: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -167,11 +170,14 @@ impl Keeper {
             Change::Account(id) => self.read_again(id).await,
             Change::OAuthClient(id) => {
                 self.clients.lock().remove(id);
+                self.faults.lock().forget(id);
+                self.look_again();
                 false
             }
             Change::Access => true,
             Change::Everything => {
                 self.clients.lock().clear();
+                self.faults.lock().forget_all();
                 true
             }
         }
@@ -193,6 +199,12 @@ impl Keeper {
                 false
             }
         }
+    }
+
+    /// Whoever could not be renewed may be now.
+    fn look_again(&self) {
+        let slots: Vec<_> = self.slots.lock().values().filter_map(Weak::upgrade).collect();
+        slots.iter().for_each(|slot| slot.look_again());
     }
 
     /// The row as it is now, also in the slot if there is one.

@@ -185,7 +185,7 @@ async fn killed_at_any_moment_the_account_works_or_says_that_it_is_lost() {
 
 /// More of them with `COUNTERSIGN_TEST_CRASHES`.
 fn rounds() -> u64 {
-    std::env::var("COUNTERSIGN_TEST_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
+    std::env::var("COUNTERSIGN_TEST_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
 }
 
 async fn expired(house: &House) -> (countersign::vault::Account, String) {

@@ -20,11 +20,11 @@ use crate::house::House;
 use crate::site::API;
 
 const CALLERS: usize = 20;
-const CLIENTS: usize = 8;
+const CLIENTS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_accounts_are_renewed_ahead_of_need_and_spread_out() {
-    let (number, life) = (from_env("COUNTERSIGN_TEST_ACCOUNTS", 300), life());
+    let (number, life) = (from_env("COUNTERSIGN_TEST_ACCOUNTS", 200), life());
     let mut house = House::sqlite().await;
     house.provider.behave(|behaviour| behaviour.expires_in = json!(life.as_secs()));
     let accounts = crowd(&house, number, life).await;
@@ -80,7 +80,7 @@ fn from_env(name: &str, usual: u64) -> usize {
 }
 
 fn life() -> Duration {
-    Duration::from_secs(from_env("COUNTERSIGN_TEST_LIFE", 8) as u64)
+    Duration::from_secs(from_env("COUNTERSIGN_TEST_LIFE", 6) as u64)
 }
 
 /// Accounts that were all connected just now.
