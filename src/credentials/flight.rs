@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
 use super::Unavailable;
+use super::faults;
 use super::keeper::Keeper;
 use super::retry::{backoff, random_share};
 use super::stored::properties;
@@ -35,8 +36,6 @@ const POLL: [Duration; 4] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
 ];
-/// An OAuth client that is refused is refused for all of its accounts: people have to mend it.
-const CLIENT_FAULT_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// Failures in a row that make an account unhealthy: one may be a hiccup.
 const UNHEALTHY: u32 = 2;
 
@@ -115,9 +114,26 @@ impl Flight<'_> {
             Err(error) => return self.failed(own_fault("store", error.to_string())).await,
         };
         let client = client.as_deref().map(|client| &client.peer);
+        if let Some(error) = self.fault_of_client() {
+            return self.failed(Failure { error, spent_perhaps: false }).await;
+        }
         match self.holding(self.ask(app, auth, client)).await {
             Ok(set) => self.renewed(app, auth, client, set).await,
-            Err(failure) => self.failed(failure).await,
+            Err(failure) => {
+                self.note_fault(&failure.error);
+                self.failed(failure).await;
+            }
+        }
+    }
+
+    fn fault_of_client(&self) -> Option<TokenError> {
+        let client = self.claimed.account.oauth_client.as_ref()?;
+        self.keeper.faults.lock().of(client, self.keeper.clock().uptime())
+    }
+
+    fn note_fault(&self, error: &TokenError) {
+        if let Some(client) = &self.claimed.account.oauth_client {
+            self.keeper.faults.lock().note(client, error, self.keeper.clock().uptime());
         }
     }
 
@@ -290,7 +306,7 @@ impl Flight<'_> {
 
     fn wait_after(&self, error: &TokenError, failures: u32) -> Duration {
         if error.class == Class::Client {
-            return CLIENT_FAULT_PAUSE;
+            return faults::PAUSE;
         }
         let now = self.keeper.clock().now();
         let expires_at = self.claimed.account.health.expires_at;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::faults::Faults;
 use super::flight::{self, Reason};
 use super::links::Links;
 use super::refused::Reaction;
@@ -28,6 +29,8 @@ use crate::vault::{Account, Change, Credentials, Due, OAuthClientRecord, Vault};
 const DEMAND_PATIENCE: Duration = Duration::from_secs(15);
 /// How often the schedule looks for what is due.
 const TICK: Duration = Duration::from_millis(500);
+/// And while more is due than could be begun.
+const BREATH: Duration = Duration::from_millis(20);
 /// Taken from the schedule at once.
 const BATCH: usize = 100;
 /// Flights of the schedule at once; requests are never held up by this.
@@ -73,6 +76,7 @@ pub struct Keeper {
     /// Under way in this process, with what wakes those who wait.
     flights: Mutex<HashMap<AccountId, watch::Receiver<()>>>,
     clients: Mutex<HashMap<OAuthClientId, Arc<Registered>>>,
+    pub(super) faults: Mutex<Faults>,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -91,6 +95,7 @@ impl Keeper {
             left_out: Mutex::default(),
             flights: Mutex::default(),
             clients: Mutex::default(),
+            faults: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -178,11 +183,14 @@ impl Keeper {
             Change::Account(id) => self.read_again(id).await,
             Change::OAuthClient(id) => {
                 self.clients.lock().remove(id);
+                self.faults.lock().forget(id);
+                self.look_again();
                 false
             }
             Change::Access => true,
             Change::Everything => {
                 self.clients.lock().clear();
+                self.faults.lock().forget_all();
                 true
             }
         }
@@ -204,6 +212,12 @@ impl Keeper {
                 false
             }
         }
+    }
+
+    /// Whoever could not be renewed may be now.
+    fn look_again(&self) {
+        let slots: Vec<_> = self.slots.lock().values().filter_map(Weak::upgrade).collect();
+        slots.iter().for_each(|slot| slot.look_again());
     }
 
     /// The row as it is now, also in the slot if there is one.
@@ -324,18 +338,22 @@ impl Keeper {
     /// Refreshes what is due, in this process and for all of them, until [`Self::close`].
     pub async fn run(self: Arc<Self>) {
         let mut flushed = self.clock.uptime();
-        let mut counted = None;
+        let (mut counted, mut noted) = (None, None);
+        let mut pause = TICK;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(TICK) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = self.closing.cancelled() => return,
             }
-            self.refresh_due().await;
-            self.write_notes().await;
+            pause = if self.refresh_due().await { BREATH } else { TICK };
             let now = self.clock.uptime();
             if counted.is_none_or(|at| now.saturating_sub(at) >= CENSUS) {
                 counted = Some(now);
                 self.count().await;
+            }
+            if noted.is_none_or(|at| now.saturating_sub(at) >= TICK) {
+                noted = Some(now);
+                self.write_notes().await;
             }
             if self.clock.uptime().saturating_sub(flushed) >= FLUSH_USES {
                 flushed = self.clock.uptime();
@@ -344,31 +362,34 @@ impl Keeper {
         }
     }
 
-    async fn refresh_due(self: &Arc<Self>) {
-        loop {
-            let room = MOST_FLIGHTS.saturating_sub(self.flights.lock().len()).min(BATCH);
-            if room == 0 || self.closing.is_cancelled() {
-                return;
-            }
-            let now = self.clock.now();
-            let due = self.vault.due(now, now - WARM, now - KEEP_ALIVE, room as u32).await;
-            let due = match due {
-                Ok(due) => due,
-                // The vault says so itself, once; whatever is held goes on being used.
-                Err(error) => return tracing::debug!(%error, "the schedule could not be read"),
-            };
-            let fresh: Vec<Due> = {
-                let flights = self.flights.lock();
-                due.into_iter().filter(|due| !flights.contains_key(&due.id)).collect()
-            };
-            let count = fresh.len();
-            for due in fresh {
-                self.refresh(&due.id, due.version.unsigned_abs(), Reason::Scheduled);
-            }
-            if count < room {
-                return;
-            }
+    /// Starts what is due, as far as there is room. True: there is more, so look again soon.
+    async fn refresh_due(self: &Arc<Self>) -> bool {
+        let under_way = self.flights.lock().len();
+        let room = MOST_FLIGHTS.saturating_sub(under_way).min(BATCH);
+        if room == 0 {
+            return true;
         }
+        let now = self.clock.now();
+        // Flights that have not claimed their account yet are still among those that are due.
+        let limit = under_way + room;
+        let due = self.vault.due(now, now - WARM, now - KEEP_ALIVE, limit as u32).await;
+        let due = match due {
+            Ok(due) => due,
+            Err(error) => {
+                // The vault says so itself, once; whatever is held goes on being used.
+                tracing::debug!(%error, "the schedule could not be read");
+                return false;
+            }
+        };
+        let more = due.len() == limit;
+        let fresh: Vec<Due> = {
+            let flights = self.flights.lock();
+            due.into_iter().filter(|due| !flights.contains_key(&due.id)).take(room).collect()
+        };
+        for due in fresh {
+            self.refresh(&due.id, due.version.unsigned_abs(), Reason::Scheduled);
+        }
+        more
     }
 
     /// Takes what commands did with the store into the audit. One node does it; a note that was

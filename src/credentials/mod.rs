@@ -6,6 +6,7 @@
 //! vault, and [`Keeper`] refreshes those exactly once, whoever asks.
 
 mod declared;
+mod faults;
 mod flight;
 mod keeper;
 mod links;

@@ -117,6 +117,16 @@ impl Slot {
         });
     }
 
+    /// What kept the token from being renewed has changed: the next request tries again.
+    pub(super) fn look_again(&self) {
+        let held = self.current();
+        if let State::Unavailable(reason) = &held.state
+            && matches!(reason.remedy, Remedy::Wait { .. })
+        {
+            self.withhold(held.version, reason.clone(), Duration::ZERO);
+        }
+    }
+
     /// Only forwards: a late reader never puts an older credential back.
     fn put(&self, new: Current) {
         let new = Arc::new(new);

@@ -16,6 +16,7 @@ use countersign::serve::{Source, Workshop, load};
 use countersign::vault::{Account, CallerDetails, MasterKey, OAuthClientDetails, Owner};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -62,6 +63,8 @@ pub struct House {
     pub shop: Workshop,
     ca: Ca,
     vault: String,
+    /// The URL of a PostgreSQL database, whose files are not in the site's folder.
+    database: Option<Secret>,
 }
 
 impl House {
@@ -83,7 +86,7 @@ impl House {
             url.expose(),
             key.expose()
         );
-        Some(Self::with(vault, "").await)
+        Some(Self { database: Some(url), ..Self::with(vault, "").await })
     }
 
     /// Everything but the server, which [`Self::start`] starts.
@@ -92,7 +95,7 @@ impl House {
         let api = Api::start(&ca, &provider).await;
         let site = setup(&ca, &provider, &api, &vault, oauth2).lay();
         let shop = open_shop(&site).await;
-        let house = Self { site, provider, api, shop, ca, vault };
+        let house = Self { site, provider, api, shop, ca, vault, database: None };
         house.register_client().await;
         house
     }
@@ -201,6 +204,13 @@ impl House {
         get_on(&mut self.tunnel(credentials).await, path).await
     }
 
+    /// The same with an account named.
+    pub async fn get_as(&self, credentials: &str, account: &str) -> Answer {
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: {API}\r\nCountersign-Account: {account}\r\n\r\n");
+        exchange(&mut self.tunnel(credentials).await, &request).await
+    }
+
     pub async fn stored(&self, id: &AccountId) -> Account {
         self.shop.vault().account(id).await.unwrap().expect("it is there")
     }
@@ -228,15 +238,36 @@ impl House {
     /// Stops everything, verifies the audit, and finds no token in anything that was written.
     pub async fn close(mut self) {
         self.shop.close().await;
+        if let Some(url) = &self.database {
+            assert_sealed(url, &some(self.provider.issued())).await;
+        }
         self.site.setup.secrets.extend(some(self.provider.issued()));
         self.site.setup.secrets.push(CLIENT_SECRET.to_owned());
         self.site.close().await;
     }
 }
 
+/// Every table as text, and what is binary in hexadecimal.
+async fn assert_sealed(url: &Secret, tokens: &[String]) {
+    let mut connection = PgConnection::connect(url.expose()).await.unwrap();
+    let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'";
+    let tables: Vec<(String,)> = sqlx::query_as(tables).fetch_all(&mut connection).await.unwrap();
+    assert!(tables.iter().any(|(table,)| table == "account"));
+    for (table,) in tables {
+        let rows = sqlx::AssertSqlSafe(format!("SELECT t::text FROM \"{table}\" t"));
+        let rows: Vec<(String,)> = sqlx::query_as(rows).fetch_all(&mut connection).await.unwrap();
+        for token in tokens {
+            let hex: String = token.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let shown = rows.iter().any(|(row,)| row.contains(token) || row.contains(&hex));
+            assert!(!shown, "a token is readable in {table}");
+        }
+    }
+}
+
 /// Looking for thousands of tokens in thousands of lines takes its time.
 fn some(tokens: Vec<String>) -> Vec<String> {
-    let step = tokens.len().div_ceil(50).max(1);
+    let most = if tokens.len() > 200 { 8 } else { 50 };
+    let step = tokens.len().div_ceil(most).max(1);
     tokens.into_iter().step_by(step).collect()
 }
 
@@ -306,12 +337,11 @@ pub fn query_of(url: &str) -> BTreeMap<String, String> {
     url::Url::parse(url).unwrap().query_pairs().into_owned().collect()
 }
 
-/// Ends the account's token in the store and at the API.
+/// Gives the account a token that has ended already, in the store and at the API.
 pub async fn expire(house: &House, account: &Account) {
-    house.provider.behave(|behaviour| behaviour.expires_in = json!(1));
+    house.provider.behave(|behaviour| behaviour.expires_in = json!(0));
     house.reconnect(account).await;
     house.provider.behave(|behaviour| behaviour.expires_in = json!(3600));
-    tokio::time::sleep(Duration::from_millis(1000)).await;
 }
 
 /// Waits until `holds`, at most `within`.

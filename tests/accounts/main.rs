@@ -23,7 +23,10 @@ mod api;
 mod house;
 
 mod changes;
+mod clocks;
 mod crashes;
+mod crowd;
 mod expiry;
 mod outages;
 mod refusals;
+mod stores;

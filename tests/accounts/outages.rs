@@ -46,13 +46,15 @@ impl Outage {
     }
 }
 
-/// Three houses at once: most of it is waiting.
+/// Four houses at once: most of it is waiting.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_is_away_is_waited_for_and_recovered_from() {
+    let stalls = tokio::spawn(waits_for_one_that_stalls());
     let outages = [Outage::Refused, Outage::Fails(500), Outage::Throttles];
     for ended in outages.map(|outage| tokio::spawn(sits_out(outage))) {
         ended.await.unwrap();
     }
+    stalls.await.unwrap();
 }
 
 async fn sits_out(outage: Outage) {
@@ -114,8 +116,7 @@ fn assert_waits(answer: &Answer) {
 }
 
 /// Requests wait for a bounded time, all for the same call; one that was given up is known as such.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_stalls_holds_requests_for_a_bounded_time() {
+async fn waits_for_one_that_stalls() {
     let mut house = House::sqlite().await;
     let account = house.connect("acme").await;
     let caller = house.caller("flow", &[&account]).await;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::house::{House, expire, get_on, until};
 use crate::on_both_engines;
+use crate::provider::Failure;
 
 const SOON: Duration = Duration::from_secs(3);
 
@@ -171,6 +172,47 @@ async fn a_refusal_looks_as_the_definition_says() {
     house.provider.end_access_tokens();
     assert_eq!(house.get(&caller, "/").await.status, 401);
     assert_eq!(house.refreshes(), 1);
+    house.close().await;
+}
+
+/// G11: the operator's fault is no account's, and the provider hears of it once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_refused_kills_no_account_and_is_tried_again_when_it_was_changed() {
+    let mut house = House::sqlite().await;
+    let accounts = [house.connect("one").await, house.connect("two").await];
+    let caller = house.caller("flow", &[&accounts[0], &accounts[1]]).await;
+    for account in &accounts {
+        expire(&house, account).await;
+    }
+    house.provider.behave(|behaviour| {
+        behaviour.failures.push_back(Failure::Answer {
+            status: 401,
+            headers: Vec::new(),
+            body: json!({ "error": "invalid_client" }).to_string(),
+        });
+    });
+    house.start().await;
+    for name in ["one", "two", "one"] {
+        let refused = house.get_as(&caller, name).await;
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert_eq!(refused.field("retry-after"), Some("300"));
+    }
+    assert_eq!(house.refreshes(), 1);
+    for account in &accounts {
+        let health = house.stored(&account.id).await.health;
+        assert!(!health.dead);
+        assert_eq!(health.error.unwrap().code, "app_credentials");
+    }
+    let vault = house.shop.vault();
+    let client = vault.oauth_clients().await.unwrap().remove(0);
+    let secrets = vault.open_oauth_client(&client.id).await.unwrap().unwrap().1;
+    vault.update_oauth_client(&client.id, &client.details, Some(&secrets)).await.unwrap();
+    sleep(Duration::from_millis(700)).await;
+    for name in ["one", "two"] {
+        assert_eq!(house.get_as(&caller, name).await.status, 200);
+    }
+    until("unhealthy and recovered, twice", SOON, || async { house.transitions().len() == 4 })
+        .await;
     house.close().await;
 }
 
