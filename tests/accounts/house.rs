@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,9 @@ use crate::client::{Answer, basic, exchange, inside_with};
 use crate::pki::{self, Ca};
 use crate::provider::{CLIENT_ID, CLIENT_SECRET, Provider};
 use crate::site::{API, BEARER, Setup, Site};
+
+/// The host of the operator's own server.
+pub const HOOKS: &str = "hooks.acme.test";
 
 /// The host of the provider, on any port.
 const PROVIDER: &str = "as.acme.test";
@@ -75,6 +79,21 @@ impl House {
     /// With further lines in the app's `[oauth2]` section.
     pub async fn sqlite_with(oauth2: &str) -> Self {
         Self::with(String::new(), oauth2).await
+    }
+
+    /// With further sections in the configuration.
+    pub async fn sqlite_and(sections: &str, oauth2: &str, hooks: SocketAddr) -> Self {
+        let house = Self::with(sections.to_owned(), oauth2).await;
+        let config = house.site.config();
+        let line = format!("\"{HOOKS}:443\" = \"{hooks}\"\n");
+        let config =
+            config.replacen("[upstream.resolve]\n", &format!("[upstream.resolve]\n{line}"), 1);
+        house.site.write("countersign.toml", &config);
+        house
+    }
+
+    pub fn pki(&self) -> &Ca {
+        &self.ca
     }
 
     /// `None` where PostgreSQL is not installed.

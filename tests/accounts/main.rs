@@ -27,6 +27,7 @@ mod clocks;
 mod crashes;
 mod crowd;
 mod expiry;
+mod links;
 mod outages;
 mod refusals;
 mod stores;

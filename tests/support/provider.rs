@@ -80,6 +80,8 @@ pub struct Behaviour {
     pub failures: VecDeque<Failure>,
     /// Every call to the token endpoint, while it is set.
     pub outage: Option<u16>,
+    /// Who signs in, as `account` in the answer.
+    pub identity: Option<&'static str>,
     /// Said by an outage.
     pub retry_after: Option<u64>,
     /// Between making the tokens and the answer that brings them.
@@ -100,6 +102,7 @@ impl Default for Behaviour {
             delay: Duration::ZERO,
             failures: VecDeque::new(),
             outage: None,
+            identity: None,
             retry_after: None,
             delay_after: Duration::ZERO,
             no_refresh_token: false,
@@ -416,6 +419,9 @@ impl State {
         let mut answer = json!({ "access_token": access, "token_type": "bearer" });
         if let Some(refresh) = refresh {
             answer["refresh_token"] = refresh.into();
+        }
+        if let Some(identity) = self.behaviour.identity {
+            answer["account"] = identity.into();
         }
         if !self.behaviour.expires_in.is_null() {
             answer["expires_in"] = self.behaviour.expires_in.clone();
