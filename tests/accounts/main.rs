@@ -1,6 +1,8 @@
 //! Stored accounts from end to end: the real server, a provider with one-time refresh tokens, and
 //! an API that takes live access tokens only. DESIGN.md §8; security list G and H.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[allow(dead_code, reason = "shared with the journeys, each uses its own part")]
 #[path = "../journeys/client.rs"]
 mod client;
