@@ -82,14 +82,14 @@ impl House {
     }
 
     /// With further sections in the configuration.
-    pub async fn sqlite_and(sections: &str, oauth2: &str, hooks: SocketAddr) -> Self {
-        let house = Self::with(sections.to_owned(), oauth2).await;
-        let config = house.site.config();
-        let line = format!("\"{HOOKS}:443\" = \"{hooks}\"\n");
-        let config =
-            config.replacen("[upstream.resolve]\n", &format!("[upstream.resolve]\n{line}"), 1);
-        house.site.write("countersign.toml", &config);
-        house
+    pub async fn sqlite_and(sections: &str, oauth2: &str) -> Self {
+        Self::with(sections.to_owned(), oauth2).await
+    }
+
+    /// Before the server starts: where the operator's own server is.
+    pub fn hooks_at(&mut self, address: SocketAddr) {
+        self.site.setup.resolve.push_str(&format!("\"{HOOKS}:443\" = \"{address}\"\n"));
+        self.site.write("countersign.toml", &self.site.config());
     }
 
     pub fn pki(&self) -> &Ca {

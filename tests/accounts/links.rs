@@ -79,14 +79,11 @@ async fn hooks(ca: &Ca) -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_link_of_a_refusal_leads_to_a_new_consent_by_the_same_person_only() {
-    // The certificate's issuer is the house's, so the address is filled in afterwards.
     let webhook =
         format!("[webhook]\nurl = \"https://{HOOKS}/told\"\nsecret = {{ value = \"whsec\" }}\n");
-    let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    let mut house = House::sqlite_and(&webhook, "identity = \"/account\"", nowhere).await;
+    let mut house = House::sqlite_and(&webhook, "identity = \"/account\"").await;
     let (address, told) = hooks(house.pki()).await;
-    let config = house.site.config().replace("\"127.0.0.1:1\"", &format!("\"{address}\""));
-    house.site.write("countersign.toml", &config);
+    house.hooks_at(address);
     house.provider.behave(|behaviour| behaviour.identity = Some("me@acme.test"));
     let account = house.connect("acme").await;
     assert_eq!(account.identity.as_deref(), Some("me@acme.test"));
