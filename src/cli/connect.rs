@@ -156,8 +156,9 @@ fn scopes_of(auth: &Auth, how: &How) -> anyhow::Result<Vec<String>> {
     if let Some(name) = &how.profile {
         let profile = profiles.and_then(|profiles| profiles.get(name));
         let names = || profiles.into_iter().flatten().map(|(name, _)| name.as_str());
-        let profile = profile.with_context(|| {
-            format!("--profile: there is {}", names().collect::<Vec<_>>().join(", "))
+        let profile = profile.with_context(|| match names().collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "--profile: this app has no profiles".to_owned(),
+            names => format!("--profile takes one of: {names}"),
         })?;
         scopes.extend(profile.iter().cloned());
     }

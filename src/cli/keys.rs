@@ -9,7 +9,7 @@ use anyhow::bail;
 use super::{load_or_explain, note};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::serve::{self, Source, Workshop};
+use crate::serve::{self, MayCreate, Source, Workshop};
 use crate::vault::{MasterKey, Vault};
 
 #[derive(clap::Subcommand)]
@@ -87,6 +87,9 @@ async fn rotate(shop: &Workshop, file: Option<&Path>, out: &mut impl Write) -> a
 pub async fn backup(file: &Path, source: &Source, out: &mut impl Write) -> anyhow::Result<u8> {
     let shop = Workshop::open(load_or_explain(source)?.config).await?;
     let written = shop.vault().backup(file).await;
+    if written.is_ok() {
+        note(&shop, "store_backed_up", &file.display().to_string(), "").await?;
+    }
     shop.close().await;
     writeln!(
         out,
@@ -99,7 +102,8 @@ pub async fn backup(file: &Path, source: &Source, out: &mut impl Write) -> anyho
 
 pub async fn restore(file: &Path, source: &Source, out: &mut impl Write) -> anyhow::Result<u8> {
     let config = load_or_explain(source)?.config;
-    let Some(settings) = serve::vault_settings(&config, &Clock::System).await? else {
+    let Some(settings) = serve::vault_settings(&config, &Clock::System, MayCreate::No).await?
+    else {
         bail!("vault.url is \"off\", so there is nothing to restore into");
     };
     let vault = Vault::restore(file, settings).await?;

@@ -149,6 +149,7 @@ fn observed(audit: &str) -> Observed {
 fn withheld(config: &Config) -> BTreeSet<&str> {
     let mut names = config.secret_variables();
     names.insert(TOKEN_VARIABLE);
+    names.insert(serve::MASTER_KEY_VARIABLE);
     names
 }
 

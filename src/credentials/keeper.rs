@@ -58,6 +58,8 @@ pub struct Settings {
     pub webhook: Option<String>,
     /// Where owners connect dead accounts anew.
     pub links: Option<Arc<Links>>,
+    /// Whether this process takes notes of administration into its audit: a server does.
+    pub writes_notes: bool,
 }
 
 /// Looks after the accounts of one vault.
@@ -68,6 +70,7 @@ pub struct Keeper {
     clock: Clock,
     webhook: Option<String>,
     links: Option<Arc<Links>>,
+    writes_notes: bool,
     catalog: ArcSwap<Catalog>,
     /// Those that requests may use.
     slots: Mutex<HashMap<AccountId, Weak<Slot>>>,
@@ -90,6 +93,7 @@ impl Keeper {
             clock: settings.clock,
             webhook: settings.webhook,
             links: settings.links,
+            writes_notes: settings.writes_notes,
             catalog: ArcSwap::new(settings.catalog),
             slots: Mutex::default(),
             left_out: Mutex::default(),
@@ -353,7 +357,9 @@ impl Keeper {
             }
             if noted.is_none_or(|at| now.saturating_sub(at) >= TICK) {
                 noted = Some(now);
-                self.write_notes().await;
+                if self.writes_notes {
+                    self.write_notes().await;
+                }
             }
             if self.clock.uptime().saturating_sub(flushed) >= FLUSH_USES {
                 flushed = self.clock.uptime();

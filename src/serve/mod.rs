@@ -24,7 +24,8 @@ pub use load::{LoadError, Loaded, Source, load};
 pub use reload::Watch;
 pub use settings::unreadable_files;
 pub use store::{
-    database_file, key_file_in_use, master_key_file, master_keys, open_vault, vault_settings,
+    MASTER_KEY_VARIABLE, MayCreate, database_file, key_file_in_use, master_key_file, master_keys,
+    open_vault, vault_settings,
 };
 pub use workshop::Workshop;
 
@@ -549,6 +550,7 @@ async fn keeper(
         catalog: config.catalog.clone(),
         webhook: config.webhook.as_ref().map(|webhook| webhook.url.clone()),
         links,
+        writes_notes: options.own.is_none(),
     };
     Ok(Keeper::new(settings))
 }

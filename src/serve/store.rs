@@ -10,7 +10,8 @@ use crate::secret::Secret;
 use crate::sources;
 use crate::vault::{KeyError, Location, MasterKey, OpenError, Settings, Vault};
 
-const MASTER_KEY_VARIABLE: &str = "COUNTERSIGN_MASTER_KEY";
+/// Where the master key may be given.
+pub const MASTER_KEY_VARIABLE: &str = "COUNTERSIGN_MASTER_KEY";
 /// Where systemd puts what `LoadCredential=` names.
 const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 const MASTER_KEY_FILE: &str = "master.key";
@@ -23,7 +24,9 @@ const NODE_FILE: &str = "node";
 /// One sentence that says what is wrong and what helps; nothing was written then.
 pub async fn open_vault(config: &Config, clock: &Clock) -> Result<Option<Vault>, Error> {
     let made_before = master_key_file(config).exists();
-    let Some(settings) = vault_settings(config, clock).await? else { return Ok(None) };
+    let Some(settings) = vault_settings(config, clock, MayCreate::Yes).await? else {
+        return Ok(None);
+    };
     match Vault::open(settings).await {
         Ok(vault) => Ok(Some(vault)),
         Err(error) => {
@@ -36,11 +39,15 @@ pub async fn open_vault(config: &Config, clock: &Clock) -> Result<Option<Vault>,
     }
 }
 
-/// What the store is opened with. Makes the master key where there is neither one nor a database.
+/// What the store is opened with. May make the master key where there is neither one nor a database.
 ///
 /// # Errors
 /// When a key or the URL cannot be read.
-pub async fn vault_settings(config: &Config, clock: &Clock) -> Result<Option<Settings>, Error> {
+pub async fn vault_settings(
+    config: &Config,
+    clock: &Clock,
+    may: MayCreate,
+) -> Result<Option<Settings>, Error> {
     let location = match &config.vault.store {
         Store::Off => return Ok(None),
         Store::Sqlite => Location::Sqlite(database_file(config)),
@@ -49,7 +56,7 @@ pub async fn vault_settings(config: &Config, clock: &Clock) -> Result<Option<Set
         }
     };
     create_private_dir(&config.data_dir)?;
-    let keys = master_keys(config).await?;
+    let keys = master_keys(config, may).await?;
     let node = node(&config.data_dir)?;
     Ok(Some(Settings { location, keys, node, clock: clock.clone() }))
 }
@@ -76,12 +83,15 @@ pub(super) async fn follow_key_file(vault: Vault, config: Config) {
         if now == seen {
             continue;
         }
-        match master_keys(&config).await {
-            Ok(keys) => {
-                vault.use_keys(keys);
-                tracing::info!("the master key was changed");
-                seen = now;
-            }
+        match master_keys(&config, MayCreate::No).await {
+            Ok(keys) => match vault.use_keys(keys).await {
+                Ok(()) => {
+                    tracing::info!("the master key was changed");
+                    seen = now;
+                }
+                // The command that changes it makes it known to the store next.
+                Err(error) => tracing::debug!(%error, "the key file changed"),
+            },
             Err(error) => tracing::warn!(%error, "the key file changed and cannot be read"),
         }
     }
@@ -99,15 +109,22 @@ pub fn master_key_file(config: &Config) -> PathBuf {
 ///
 /// # Errors
 /// When one cannot be read.
-pub async fn master_keys(config: &Config) -> Result<Vec<MasterKey>, Error> {
-    let mut keys = active_keys(config).await?;
+pub async fn master_keys(config: &Config, may: MayCreate) -> Result<Vec<MasterKey>, Error> {
+    let mut keys = active_keys(config, may).await?;
     for reference in &config.vault.old_keys {
         keys.push(key_of("vault.old_keys", reference).await?);
     }
     Ok(keys)
 }
 
-async fn active_keys(config: &Config) -> Result<Vec<MasterKey>, Error> {
+/// Whether a key may be made where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MayCreate {
+    Yes,
+    No,
+}
+
+async fn active_keys(config: &Config, may: MayCreate) -> Result<Vec<MasterKey>, Error> {
     if let Some(reference) = &config.vault.key {
         return Ok(vec![key_of("vault.key", reference).await?]);
     }
@@ -118,8 +135,8 @@ async fn active_keys(config: &Config) -> Result<Vec<MasterKey>, Error> {
     if let Some(file) = from_systemd() {
         return Ok(MasterKey::read_or_create(&file, true)?);
     }
-    let database_exists =
-        matches!(config.vault.store, Store::Sqlite) && database_file(config).exists();
+    let database_exists = may == MayCreate::No
+        || matches!(config.vault.store, Store::Sqlite) && database_file(config).exists();
     Ok(MasterKey::read_or_create(&master_key_file(config), database_exists)?)
 }
 

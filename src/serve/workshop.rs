@@ -45,6 +45,7 @@ impl Workshop {
             clock,
             catalog: config.catalog.clone(),
             links: None,
+            writes_notes: false,
             webhook: config.webhook.as_ref().map(|webhook| webhook.url.clone()),
         });
         let connector = Connector::new(keeper.clone());

@@ -9,9 +9,11 @@ use crate::telemetry::{AccountState, Census};
 impl Vault {
     /// Per app and state, with the end of the first access token that has not ended yet.
     pub async fn census(&self) -> Result<Vec<Census>, Error> {
-        let query = "SELECT app, dead, CASE WHEN failures >= 2 THEN 1 ELSE 0 END AS unwell, \
+        let query = "SELECT app, dead, CASE WHEN failures >= 2 OR (failures > 0 AND error_code = 'app_credentials') \
+            THEN 1 ELSE 0 END AS unwell, \
             COUNT(*) AS number, MIN(CASE WHEN expires_at > $1 THEN expires_at END) AS ends \
-            FROM account GROUP BY app, dead, CASE WHEN failures >= 2 THEN 1 ELSE 0 END";
+            FROM account GROUP BY app, dead, CASE WHEN failures >= 2 OR (failures > 0 AND error_code = 'app_credentials') \
+            THEN 1 ELSE 0 END";
         let query = sql(query).bind(self.store.now());
         self.store.all(query).await?.iter().map(census_of).collect()
     }

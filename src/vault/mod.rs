@@ -94,10 +94,22 @@ impl Vault {
     }
 
     /// From now on the first of `keys` seals, and all of them open: for a change of the master key
-    /// while this node runs. Nothing without a key.
-    pub fn use_keys(&self, keys: Vec<MasterKey>) {
-        if let Some(keys) = seal::Keys::new(keys) {
-            self.store.use_keys(keys);
+    /// while this node runs.
+    ///
+    /// # Errors
+    /// When they do not open all that is stored; then those of before stay in use.
+    pub async fn use_keys(&self, keys: Vec<MasterKey>) -> Result<(), Error> {
+        let given: Vec<String> = keys.iter().map(|key| key.id().to_string()).collect();
+        let listed = self.store.all(store::sql("SELECT id FROM master_key")).await?;
+        let listed = listed.iter().map(|row| row.text("id")).collect::<Result<Vec<_>, _>>()?;
+        let fits = listed.iter().all(|id| given.contains(id));
+        let active_is_known = given.first().is_some_and(|active| listed.contains(active));
+        match seal::Keys::new(keys).filter(|_| fits && active_is_known) {
+            Some(keys) => {
+                self.store.use_keys(keys);
+                Ok(())
+            }
+            None => Err(Error::conflict("the master key does not fit the store")),
         }
     }
 
