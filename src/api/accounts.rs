@@ -15,7 +15,7 @@ use super::principal::{Principal, Tenancy};
 use super::scope::Scope;
 use super::{Api, present};
 use crate::catalog::{App, Auth, AuthKind};
-use crate::connect::{self, Checked, Way, Wish};
+use crate::connect::{self, Checked, SameIdentity, Way, Wish};
 use crate::credentials::State;
 use crate::forward::Body;
 use crate::ids::{AccountId, AppId, OAuthClientId};
@@ -173,7 +173,7 @@ impl Api {
             owner: Owner::ExternalUser(user.id.clone()),
             nickname: None,
             reconnect,
-            other_identity: false,
+            same_identity: SameIdentity::IfKnown,
             app: app.clone(),
         };
         let name = asked.name.as_deref().map(name_of).transpose()?;

@@ -46,7 +46,7 @@ use route::{Resource, Route};
 pub struct Settings {
     /// Whether credentials may be handed out at all: `vault.export`.
     pub export: bool,
-    /// Where browsers find this server: `web.url`.
+    /// Where browsers find this server: `web.public_url`.
     pub url: Option<String>,
 }
 

@@ -165,11 +165,10 @@ fn row(account: &Account, now: SystemTime) -> Vec<String> {
     ]
 }
 
-/// One failure may be a hiccup.
 fn state(account: &Account) -> &'static str {
     match &account.health {
         health if health.dead => "dead",
-        health if health.failures >= 2 => "unhealthy",
+        health if health.is_unhealthy() => "unhealthy",
         _ => "healthy",
     }
 }
@@ -327,7 +326,7 @@ async fn delete(
         [] => String::new(),
         users => format!(" These callers stop working with {}: {}.", account.app, users.join(", ")),
     };
-    ask::confirm(&format!("{} is deleted for good.{lost}", account.nickname), yes)?;
+    ask::confirm(&format!("This deletes {} for good.{lost}", account.nickname), yes)?;
     let removed = shop.connector.remove(&account.id).await?.context("it is gone already")?;
     let by = super::whoami();
     shop.vault()

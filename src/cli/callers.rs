@@ -213,8 +213,8 @@ fn how_to_use(
         shop.config.proxy.listen.first().map_or("127.0.0.1:3128".into(), ToString::to_string);
     writeln!(
         out,
-        "In the program's environment:\n\n  export HTTPS_PROXY=http://{name}:{token}@{proxy} \
-         HTTP_PROXY=$HTTPS_PROXY\n\nor, with the CA and all that clients need:\n\n  \
+        "In the program's environment:\n\n  export HTTPS_PROXY=http://{name}:{token}@{proxy}\n  \
+         export HTTP_PROXY=$HTTPS_PROXY\n\nor, with the CA and all that clients need:\n\n  \
          eval \"$(COUNTERSIGN_TOKEN={token} countersign env --caller {name})\""
     )?;
     Ok(())

@@ -11,12 +11,12 @@ use anyhow::{Context as _, bail};
 use super::loopback::Loopback;
 use super::{accounts, ask, load_or_explain, show};
 use crate::catalog::{App, Auth};
-use crate::connect::{Connected, Polled, Way, Wish, check};
+use crate::connect::{self, Connected, Polled, SameIdentity, Way, Wish, check};
 use crate::credentials::Registered;
 use crate::ids::AccountId;
 use crate::oauth::{Callback, state_param};
 use crate::serve::{Source, Workshop};
-use crate::vault::{Account, Credentials, OAuthClientRecord, Owner};
+use crate::vault::{Account, OAuthClientRecord, Owner};
 
 /// Where the browser comes back to: a port that providers can be told of once.
 pub const PORT: u16 = 8976;
@@ -88,12 +88,12 @@ impl Browser {
 
 pub async fn run(args: &Args, source: &Source, out: &mut impl Write) -> anyhow::Result<u8> {
     let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let done = connect(args, &shop, out).await;
+    let done = new(args, &shop, out).await;
     shop.close().await;
     done
 }
 
-async fn connect(args: &Args, shop: &Workshop, out: &mut impl Write) -> anyhow::Result<u8> {
+async fn new(args: &Args, shop: &Workshop, out: &mut impl Write) -> anyhow::Result<u8> {
     let app = super::apps::find(&shop.config.catalog, &args.app)?.clone();
     let auth = auth_of(&app, args.auth.as_deref())?;
     if let Some(name) = args.nickname.as_ref().filter(|name| name.as_str().starts_with("apn_")) {
@@ -107,7 +107,7 @@ async fn connect(args: &Args, shop: &Workshop, out: &mut impl Write) -> anyhow::
         owner: Owner::Workspace,
         nickname: args.nickname.clone(),
         reconnect: None,
-        other_identity: false,
+        same_identity: SameIdentity::Any,
         app: app.clone(),
     };
     let connected = make(shop, &wish, &args.how, Browser::of(&args.how), out).await?;
@@ -124,42 +124,19 @@ pub async fn reconnect(
     browser: Browser,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
-    let app = super::apps::find(&shop.config.catalog, account.app.as_str())?.clone();
-    let auth = auth_of(&app, Some(&account.auth))?;
-    let (account, credentials) = accounts::open(shop, &account).await?;
-    let named = how.client.clone().or_else(|| account.oauth_client.as_ref().map(|c| c.to_string()));
-    let wish = Wish {
-        auth: auth.id.clone(),
-        client: client_of(shop, &app, auth, named.as_deref()).await?,
-        entered: ask::fields(auth, &how.fields, &known(auth, &account, &credentials))?,
-        scopes: match how.scopes.is_empty() && how.profile.is_none() {
-            true => account.scopes.clone(),
-            false => scopes_of(auth, how)?,
-        },
-        owner: account.owner.clone(),
-        nickname: None,
-        reconnect: Some(account),
-        other_identity,
-        app: app.clone(),
-    };
+    let same = if other_identity { SameIdentity::Any } else { SameIdentity::IfKnown };
+    let mut wish = connect::again(&shop.keeper, &account, same).await?;
+    let app = wish.app.clone();
+    let auth = auth_of(&app, Some(&wish.auth))?;
+    wish.entered = ask::fields(auth, &how.fields, &wish.entered)?;
+    if how.client.is_some() {
+        wish.client = client_of(shop, &app, auth, how.client.as_deref()).await?;
+    }
+    if !how.scopes.is_empty() || how.profile.is_some() {
+        wish.scopes = scopes_of(auth, how)?;
+    }
     let connected = make(shop, &wish, how, browser, out).await?;
     finish(shop, &connected, "account_reconnected", how, out).await
-}
-
-fn known(
-    auth: &Auth,
-    account: &Account,
-    credentials: &Credentials,
-) -> BTreeMap<String, crate::secret::Secret> {
-    let asked = auth.fields.iter().filter(|field| field.is_asked());
-    let is_key = Way::of(auth) == Way::Keys;
-    let value = |name: &str, secret: bool| match secret {
-        true => credentials.secrets.get(name).cloned().filter(|_| !is_key),
-        false => account.fields.get(name).cloned().map(crate::secret::Secret::from),
-    };
-    asked
-        .filter_map(|field| Some((field.name.clone(), value(&field.name, field.secret)?)))
-        .collect()
 }
 
 fn auth_of<'a>(app: &'a App, id: Option<&str>) -> anyhow::Result<&'a Auth> {
@@ -179,8 +156,9 @@ fn scopes_of(auth: &Auth, how: &How) -> anyhow::Result<Vec<String>> {
     if let Some(name) = &how.profile {
         let profile = profiles.and_then(|profiles| profiles.get(name));
         let names = || profiles.into_iter().flatten().map(|(name, _)| name.as_str());
-        let profile = profile.with_context(|| {
-            format!("--profile: there is {}", names().collect::<Vec<_>>().join(", "))
+        let profile = profile.with_context(|| match names().collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "--profile: this app has no profiles".to_owned(),
+            names => format!("--profile takes one of: {names}"),
         })?;
         scopes.extend(profile.iter().cloned());
     }

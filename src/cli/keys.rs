@@ -2,12 +2,14 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::bail;
 
 use super::{load_or_explain, note};
 use crate::clock::Clock;
-use crate::serve::{self, Source, Workshop};
+use crate::config::Config;
+use crate::serve::{self, MayCreate, Source, Workshop};
 use crate::vault::{MasterKey, Vault};
 
 #[derive(clap::Subcommand)]
@@ -29,15 +31,38 @@ pub async fn run(
             Ok(0)
         }
         KeysCommand::Rotate => {
-            let shop = Workshop::open(load_or_explain(source)?.config).await?;
-            let done = rotate(&shop, out).await;
+            let config = load_or_explain(source)?.config;
+            let file = serve::key_file_in_use(&config);
+            if let Some(file) = &file {
+                begin(&config, file).await?;
+            }
+            let shop = Workshop::open(config).await?;
+            if file.is_some() {
+                // Servers look at the file twice a second.
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            let done = rotate(&shop, file.as_deref(), out).await;
             shop.close().await;
             done
         }
     }
 }
 
-async fn rotate(shop: &Workshop, out: &mut impl Write) -> anyhow::Result<u8> {
+/// Puts a new key before the one in the file. A rotation that was cut off has done so already.
+async fn begin(config: &Config, file: &Path) -> anyhow::Result<()> {
+    // Opened first: a key that does not fit the database must not be replaced.
+    let Some(vault) = serve::open_vault(config, &Clock::System).await? else {
+        bail!("vault.url is \"off\", so nothing is sealed");
+    };
+    vault.close().await;
+    let keys = MasterKey::read_or_create(file, true)?;
+    if let [only] = &keys[..] {
+        MasterKey::replace_file(file, &[&MasterKey::generate()?, only])?;
+    }
+    Ok(())
+}
+
+async fn rotate(shop: &Workshop, file: Option<&Path>, out: &mut impl Write) -> anyhow::Result<u8> {
     let progress = shop.vault().rotate_keys(|_| {}).await?;
     note(shop, "keys_rotated", "master key", &format!("{} records", progress.done)).await?;
     writeln!(out, "{} records were sealed anew", progress.done)?;
@@ -48,13 +73,23 @@ async fn rotate(shop: &Workshop, out: &mut impl Write) -> anyhow::Result<u8> {
             progress.failed
         );
     }
-    writeln!(out, "The former keys may be taken out of vault.old_keys")?;
+    match file {
+        Some(file) => {
+            let keys = MasterKey::read_or_create(file, true)?;
+            MasterKey::replace_file(file, &[&keys[0]])?;
+            writeln!(out, "{} holds the new key alone: back it up", file.display())?;
+        }
+        None => writeln!(out, "The former keys may be taken out of vault.old_keys")?,
+    }
     Ok(0)
 }
 
 pub async fn backup(file: &Path, source: &Source, out: &mut impl Write) -> anyhow::Result<u8> {
     let shop = Workshop::open(load_or_explain(source)?.config).await?;
     let written = shop.vault().backup(file).await;
+    if written.is_ok() {
+        note(&shop, "store_backed_up", &file.display().to_string(), "").await?;
+    }
     shop.close().await;
     writeln!(
         out,
@@ -67,7 +102,8 @@ pub async fn backup(file: &Path, source: &Source, out: &mut impl Write) -> anyho
 
 pub async fn restore(file: &Path, source: &Source, out: &mut impl Write) -> anyhow::Result<u8> {
     let config = load_or_explain(source)?.config;
-    let Some(settings) = serve::vault_settings(&config, &Clock::System).await? else {
+    let Some(settings) = serve::vault_settings(&config, &Clock::System, MayCreate::No).await?
+    else {
         bail!("vault.url is \"off\", so there is nothing to restore into");
     };
     let vault = Vault::restore(file, settings).await?;

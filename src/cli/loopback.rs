@@ -6,14 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
 use crate::secret::Secret;
+use crate::web::Page;
 
 const PATH: &str = "/callback";
 /// A provider's callback with its longest code.
@@ -144,52 +142,16 @@ async fn answer(
     title: &str,
     text: &str,
 ) -> std::io::Result<()> {
-    let page = page(title, text);
+    let (page, policy) = Page::new(title).text(text).clean_address().render();
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: {}\r\n\
          cache-control: no-store\r\nreferrer-policy: no-referrer\r\nx-content-type-options: nosniff\r\n\
-         content-security-policy: default-src 'none'; style-src 'sha256-{}'; script-src \
-         'sha256-{}'; frame-ancestors 'none'\r\nconnection: close\r\n\r\n",
+         content-security-policy: {policy}\r\nconnection: close\r\n\r\n",
         page.len(),
-        hash(STYLE),
-        hash(SCRIPT),
     );
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(page.as_bytes()).await?;
     stream.shutdown().await
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars().filter(|c| !c.is_control()).take(1000) {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
-
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:0;background:#fff;color:#1a1a1a}\
-main{max-width:34rem;margin:18vh auto;padding:0 1.5rem}h1{font-size:1.5rem}\
-@media(prefers-color-scheme:dark){body{background:#16181d;color:#e8e8e8}}";
-const SCRIPT: &str = "history.replaceState(null,'','/')";
-
-fn page(title: &str, text: &str) -> String {
-    let (title, text) = (escape(title), escape(text));
-    format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\"><title>{title}</title><style>{STYLE}</style>\
-         </head><body><main><h1>{title}</h1><p>{text}</p></main><script>{SCRIPT}</script></body></html>"
-    )
-}
-
-/// How a content security policy names what stands in the page itself.
-fn hash(text: &str) -> String {
-    STANDARD.encode(Sha256::digest(text))
 }
 
 #[cfg(test)]

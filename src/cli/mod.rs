@@ -284,13 +284,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Ca(command) => {
             let config = load_or_explain(&source)?.config;
             if command.needs_ca() {
-                crate::serve::open_ca(&config)?;
+                crate::serve::open_ca(&config).await?;
             }
             ca::run(&command, &config.data_dir, parent, &mut out)
         }
         Command::Apps(AppsCommand::Test(args)) => apps_test::run(&args, &source, &mut out).await,
         Command::Apps(command) => apps_command(&command, &source, &mut out),
-        Command::Policy(command) => policy_command(&command, &source, &mut out),
+        Command::Policy(command) => policy_command(&command, &source, &mut out).await,
         Command::Audit(command) => audit_command(command, &source, &mut out),
         Command::Token(args) => token::run(&args, &mut out),
         Command::Health => probe::health(&source).await,
@@ -357,12 +357,13 @@ async fn check_command(
     }
 }
 
-fn policy_command(
+async fn policy_command(
     command: &PolicyCommand,
     source: &Source,
     out: &mut impl std::io::Write,
 ) -> anyhow::Result<u8> {
-    let config = load_or_explain(source)?.config;
+    let mut config = load_or_explain(source)?.config;
+    config.callers = own_proxy::all_callers(&config).await?;
     let index = config.host_index().map_err(|mistakes| {
         anyhow::anyhow!(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
@@ -372,7 +373,7 @@ fn policy_command(
                 [method, url] => (method.parse().context("METHOD is not a method")?, url),
                 _ => (method.clone(), &request[0]),
             };
-            let caller = own_proxy::caller_of(&config, caller.as_deref())?.id.as_str();
+            let caller = own_proxy::caller_of(&config.callers, caller.as_deref())?.id.as_str();
             let account = account.as_deref();
             let asked = policy::Explain { caller, method, url, account, json: *json };
             print(&policy::explain(&config, &index, &asked), out)

@@ -12,16 +12,17 @@ use super::env::EnvArgs;
 use super::environment::{Lookup, ProxyUrl};
 use super::load_or_explain;
 use super::run::{self, RunArgs, Session, peer_uid_matches};
-use crate::config::{Caller, Config, Token};
+use crate::config::{Caller, Config, Store, Token};
+use crate::ids::CallerId;
 use crate::secret::Secret;
-use crate::serve::{self, Options, OwnListener, Running, Source};
+use crate::serve::{self, Options, OwnListener, Running, Source, Workshop};
 use crate::sources;
 
 /// `run`: an own loopback listener, and the command behind it.
 pub async fn run(args: &RunArgs, source: &Source) -> anyhow::Result<u8> {
-    let (running, accounts) = start(args.caller.as_deref(), source, Options::default()).await?;
+    let (running, caller, accounts) =
+        start(args.caller.as_deref(), source, Options::default()).await?;
     running.telemetry.install().context("logging could not be set up")?;
-    let caller = caller_of(running.config(), args.caller.as_deref())?.id.clone();
     let ca_pem = running.ca.pem().to_owned();
     let config = running.config().clone();
     let withheld = withheld(&config);
@@ -88,8 +89,7 @@ async fn command_findings(
     // The command's own output stays readable: the log goes nowhere.
     let quiet = serve::Sink::Memory(std::sync::Arc::default());
     let options = Options { sink: quiet, ..Options::default() };
-    let (running, accounts) = start(args.caller.as_deref(), source, options).await?;
-    let caller = caller_of(running.config(), args.caller.as_deref())?.id.clone();
+    let (running, caller, accounts) = start(args.caller.as_deref(), source, options).await?;
     let gateway = running.config().web.listen;
     let audit = running.audit_file().context("doctor reads the audit, and audit.enabled is off")?;
     let ca_pem = running.ca.pem().to_owned();
@@ -149,6 +149,7 @@ fn observed(audit: &str) -> Observed {
 fn withheld(config: &Config) -> BTreeSet<&str> {
     let mut names = config.secret_variables();
     names.insert(TOKEN_VARIABLE);
+    names.insert(serve::MASTER_KEY_VARIABLE);
     names
 }
 
@@ -157,28 +158,43 @@ async fn start(
     named: Option<&str>,
     source: &Source,
     options: Options,
-) -> anyhow::Result<(Running, Vec<String>)> {
+) -> anyhow::Result<(Running, CallerId, Vec<String>)> {
     let mut config = load_or_explain(source)?.config;
     // The terminal is the command's; what it asked for is in the audit.
     config.log.requests = false;
-    let caller = caller_of(&config, named)?;
+    let callers = all_callers(&config).await?;
+    let caller = caller_of(&callers, named)?;
     let accounts = caller.policy.bindings.iter().map(|b| b.app.to_string()).collect();
-    let own = OwnListener { caller: caller.id.clone(), admits: peer_uid_matches };
+    let caller = caller.id.clone();
+    let own = OwnListener { caller: caller.clone(), admits: peer_uid_matches };
     let running = serve::bind(config, Options { own: Some(own), ..options }).await?;
-    Ok((running, accounts))
+    Ok((running, caller, accounts))
 }
 
-pub fn caller_of<'a>(config: &'a Config, named: Option<&str>) -> anyhow::Result<&'a Caller> {
-    let names =
-        || config.callers.iter().map(|caller| caller.id.as_str()).collect::<Vec<_>>().join(", ");
-    match (named, &config.callers[..]) {
+/// Those of the configuration, and those of the store.
+pub async fn all_callers(config: &Config) -> anyhow::Result<Vec<Caller>> {
+    let mut callers = config.callers.clone();
+    if matches!(config.vault.store, Store::Off) {
+        return Ok(callers);
+    }
+    let shop = Workshop::open(config.clone()).await?;
+    let stored = shop.callers().await;
+    shop.close().await;
+    callers.extend(stored?);
+    Ok(callers)
+}
+
+pub fn caller_of<'a>(callers: &'a [Caller], named: Option<&str>) -> anyhow::Result<&'a Caller> {
+    let names = || callers.iter().map(|caller| caller.id.as_str()).collect::<Vec<_>>().join(", ");
+    match (named, callers) {
         (Some(name), callers) => callers
             .iter()
             .find(|caller| caller.id.as_str() == name)
             .with_context(|| format!("no caller is called \"{name}\"; there are: {}", names())),
         (None, [only]) => Ok(only),
         (None, []) => bail!(
-            "the configuration has no callers; `countersign serve` without one prints an example"
+            "there are no callers; `countersign callers add NAME` adds one, and `countersign serve` \
+             without a configuration prints an example of one"
         ),
         (None, _) => bail!("which caller? --caller takes one of: {}", names()),
     }
@@ -187,12 +203,13 @@ pub fn caller_of<'a>(config: &'a Config, named: Option<&str>) -> anyhow::Result<
 /// `env`: the variables for a server that runs, and the files that they name.
 pub async fn env(args: &EnvArgs, source: &Source, out: &mut impl Write) -> anyhow::Result<u8> {
     let config = load_or_explain(source)?.config;
-    let caller = caller_of(&config, args.caller.as_deref())?;
+    let callers = all_callers(&config).await?;
+    let caller = caller_of(&callers, args.caller.as_deref())?;
     let token = token_of(caller).await?;
     let address = config.proxy.listen.first().context("proxy.listen is empty")?;
     let userinfo = Some(Secret::from(format!("{}:{}", caller.id, token.expose())));
     let proxy = ProxyUrl { address: *address, userinfo };
-    let (ca, _) = serve::open_ca(&config)?;
+    let (ca, _) = serve::open_ca(&config).await?;
     let parent: Lookup<'_> = &|name| std::env::var(name).ok();
     super::env::run(args, &proxy, ca.pem(), &config.data_dir, parent, out)?;
     Ok(0)

@@ -118,7 +118,7 @@ fn greet(running: &Running, source: &Source) -> anyhow::Result<()> {
             "  CA       created; `countersign ca install` or `countersign run` trusts it"
         )?;
     }
-    if config.callers.is_empty() {
+    if running.forwarder.world().callers().next().is_none() {
         first_steps(&mut out)?;
     }
     Ok(())
@@ -130,7 +130,10 @@ fn first_steps(out: &mut impl std::io::Write) -> anyhow::Result<()> {
     let digest = TokenDigest::of(token.expose().as_bytes()).to_hex();
     writeln!(
         out,
-        "\nNobody may use it yet. Write this to countersign.toml:\n\n  \
+        "\nNobody may use it yet. In another terminal:\n\n  \
+         countersign connect slack --auth bot_token      # asks for the token, and keeps it sealed\n  \
+         countersign callers add flow --account slack    # prints the lines for your program\n\n\
+         Or without the store, in countersign.toml:\n\n  \
          [accounts.team-slack]\n  app = \"slack\"\n  auth = \"bot_token\"\n  \
          secrets = {{ bot_token = {{ env = \"SLACK_TOKEN\" }} }}\n\n  \
          [callers.flow]\n  token_sha256 = \"{digest}\"\n  accounts = [\"team-slack\"]\n  \

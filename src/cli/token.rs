@@ -21,7 +21,8 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<u8> {
         out,
         "The token, shown once:\n\n  {token}\n\nInto the configuration:\n\n  [callers.{caller}]\n  \
          token_sha256 = \"{digest}\"\n\nInto the program's environment:\n\n  \
-         export HTTPS_PROXY=http://{caller}:{token}@127.0.0.1:3128 HTTP_PROXY=$HTTPS_PROXY\n\n\
+         export HTTPS_PROXY=http://{caller}:{token}@127.0.0.1:3128\n  \
+         export HTTP_PROXY=$HTTPS_PROXY\n\n\
          or, with the CA and all that clients need:\n\n  \
          eval \"$(COUNTERSIGN_TOKEN={token} countersign env --caller {caller})\"",
         token = token.expose(),

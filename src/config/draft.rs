@@ -87,6 +87,7 @@ impl<'t> Draft<'t> {
             log: sections::log(&root.table("log")),
             audit: sections::audit(&root.table("audit"), &self.base),
             vault: sections::vault(&root.table("vault"), &self.base),
+            webhook: sections::webhook(&root.table("webhook"), &self.base),
             callers: callers::read(
                 &root.table("callers"),
                 &groups,

@@ -52,6 +52,7 @@ pub struct Config {
     pub log: Log,
     pub audit: Audit,
     pub vault: Vault,
+    pub webhook: Option<Webhook>,
     pub catalog: Arc<Catalog>,
     pub accounts: Vec<Account>,
     pub callers: Vec<Caller>,
@@ -68,6 +69,8 @@ impl Config {
         });
         let of_parent = self.upstream.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
         let all = of_accounts.chain(of_callers).chain(of_parent).chain(self.vault.secrets());
+        let of_webhook = self.webhook.iter().filter_map(|webhook| webhook.secret.as_ref());
+        let all = all.chain(of_webhook);
         all.filter_map(|reference| match &reference.place {
             Place::Env(name) => Some(name.as_str()),
             Place::File(_) | Place::Exec { .. } | Place::Inline(_) => None,
@@ -120,8 +123,8 @@ pub struct Web {
     pub listen: Option<SocketAddr>,
     /// Names by which the listener may be addressed, beside its own address (DNS rebinding).
     pub hosts: Vec<Host>,
-    /// Where browsers find it: `https://connect.example.com`. `None`: where a request did.
-    pub url: Option<String>,
+    /// By which people reach it: `https://countersign.example.com`. `None`: the listener's address.
+    pub public_url: Option<String>,
 }
 
 /// `[admin]`: metrics and health.
@@ -253,6 +256,14 @@ impl Store {
             _ => false,
         }
     }
+}
+
+/// `[webhook]`: who is told what becomes of accounts.
+#[derive(Clone)]
+pub struct Webhook {
+    pub url: String,
+    /// What each is signed with.
+    pub secret: Option<SecretRef>,
 }
 
 /// Where a secret is read from.

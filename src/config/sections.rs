@@ -9,11 +9,11 @@ use super::secrets::{path, reference};
 use super::shape::{Table, Value};
 use super::values::{
     address, bytes, duration, host, host_and_port, listener, network, optional_listener, parsed,
-    proxy_url, target, web_url,
+    proxy_url, target,
 };
 use super::{
     Admin, Audit, Ca, ListenerTls, Log, LogFormat, Override, Place, Proxy, SecretRef, Store,
-    Untouched, Upstream, UpstreamProxy, Vault, Web,
+    Untouched, Upstream, UpstreamProxy, Vault, Web, Webhook,
 };
 use crate::secret::Secret;
 
@@ -69,7 +69,7 @@ pub(super) fn web(table: &Table<'_>) -> Web {
     let web = Web {
         listen: table.text("listen", optional_listener).unwrap_or(Some(loopback(WEB_PORT))),
         hosts: table.list("hosts", host).unwrap_or_default(),
-        url: table.text("url", web_url),
+        public_url: table.text("public_url", public_url),
     };
     table.done();
     web
@@ -178,6 +178,36 @@ pub(super) fn vault(table: &Table<'_>, base: &Path) -> Vault {
     };
     table.done();
     vault
+}
+
+pub(super) fn webhook(table: &Table<'_>, base: &Path) -> Option<Webhook> {
+    let url = table.text("url", webhook_url);
+    let secret = table.value("secret").and_then(|secret| reference(&secret, base));
+    if table.is_present() && !table.has("url") {
+        table.say("`url` is missing: \"https://…\"");
+    }
+    table.done();
+    Some(Webhook { url: url?, secret })
+}
+
+/// Scheme and host, and a path if a front puts us below one.
+fn public_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| format!("no URL: {error}"))?;
+    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    match (url.scheme(), url.host_str()) {
+        ("https" | "http", Some(_)) if plain => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err("expected \"https://host\", or with a path".to_owned()),
+    }
+}
+
+fn webhook_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| format!("no URL: {error}"))?;
+    let on_this_machine = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    match url.scheme() {
+        "https" => Ok(text.to_owned()),
+        "http" if on_this_machine => Ok(text.to_owned()),
+        _ => Err("a webhook goes over https, or to this machine".to_owned()),
+    }
 }
 
 /// A word or a URL as text; a URL with a password had better be a reference.

@@ -118,15 +118,6 @@ pub(super) fn proxy_url(text: &str) -> Result<Authority, String> {
     Authority::parse(authority, 3128).map_err(|error| error.to_string())
 }
 
-/// The server's own URL, as browsers are given it: without a path or anything else.
-pub(super) fn web_url(text: &str) -> Result<String, String> {
-    let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let expected = || "expected \"https://host\" or \"https://host:port\"".to_owned();
-    let authority = authority.ok_or_else(expected)?.trim_end_matches('/');
-    Authority::parse(authority, 443).map_err(|error| error.to_string())?;
-    Ok(text.trim_end_matches('/').to_owned())
-}
-
 /// Methods are case-sensitive (RFC 9110 §9.1), and none that is in use has a small letter.
 pub(super) fn method(text: &str) -> Result<Method, String> {
     let small = text.bytes().any(|b| b.is_ascii_lowercase());

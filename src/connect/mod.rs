@@ -3,13 +3,15 @@
 
 mod check;
 mod remove;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use check::{Checked, check};
 pub use remove::Removed;
+pub use webhooks::Webhooks;
 
 use crate::catalog::{App, Auth, AuthKind, Field, FieldOrigin, InvalidValue};
 use crate::config;
@@ -39,8 +41,68 @@ pub struct Wish {
     pub nickname: Option<AccountId>,
     /// The account that gets a new credential, and keeps its id and everything else.
     pub reconnect: Option<Account>,
-    /// Reconnecting may change who it is at the provider.
-    pub other_identity: bool,
+    pub same_identity: SameIdentity,
+}
+
+/// Whether reconnecting may change who an account is at the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameIdentity {
+    /// Not even where the provider does not say who it is.
+    Required,
+    /// Not where both are known.
+    IfKnown,
+    Any,
+}
+
+/// The wish to connect an account of the store anew, with what a person entered once.
+///
+/// # Errors
+/// When the store or the app does not have it any more.
+pub async fn again(
+    keeper: &Keeper,
+    account: &Account,
+    same_identity: SameIdentity,
+) -> Result<Wish, Error> {
+    let app = keeper.catalog().app(account.app.as_str()).cloned();
+    let no_auth = || Error::NoSuchAuth { app: account.app.to_string(), auth: account.auth.clone() };
+    let app = app.ok_or_else(no_auth)?;
+    let auth = app.auth(&account.auth).ok_or_else(no_auth)?;
+    let opened = keeper.vault().open_account(&account.id).await?;
+    let (account, credentials) = opened.ok_or(Error::Deleted)?;
+    Ok(Wish {
+        auth: auth.id.clone(),
+        client: keeper.client_of(&account).await?,
+        entered: entered_before(auth, &account, &credentials),
+        scopes: account.scopes.clone(),
+        owner: account.owner.clone(),
+        nickname: None,
+        reconnect: Some(account),
+        same_identity,
+        app,
+    })
+}
+
+/// Keys are not among them: they are most likely why an account is connected anew.
+fn entered_before(
+    auth: &Auth,
+    account: &Account,
+    credentials: &Credentials,
+) -> BTreeMap<String, Secret> {
+    let is_key = Way::of(auth) == Way::Keys;
+    let value = |field: &Field| match field.secret {
+        true => credentials.secrets.get(&field.name).cloned().filter(|_| !is_key),
+        false => account.fields.get(&field.name).cloned().map(Secret::from),
+    };
+    let asked = auth.fields.iter().filter(|field| field.is_asked());
+    asked.filter_map(|field| Some((field.name.clone(), value(field)?))).collect()
+}
+
+/// What binds a flow to the browser that began it.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn unguessable() -> Result<Secret, oauth::Error> {
+    Ok(Secret::from(format!("{}{}", oauth::random_hex()?, oauth::random_hex()?)))
 }
 
 impl Wish {
@@ -229,25 +291,25 @@ impl Connector {
         let warning = held.auth.oauth2.as_ref().filter(|oauth2| set.lacks_refresh(oauth2));
         let warning = warning.map(|_| NO_REFRESH_TOKEN);
         let kept = self.kept_refresh(wish, &set).await?;
+        let refresh_expires_at = grant_ends(held.auth, &set);
         let (mut fields, mut secrets) = (held.fields, held.secrets);
         fields.extend(set.fields);
         secrets.extend(set.secrets);
+        let tokens = Tokens { access: set.access, refresh: set.refresh.or(kept) };
         let validity = Validity {
             obtained_at: Some(set.obtained_at),
             expires_at: match set.expires {
                 Expiry::At(at) => Some(at),
                 Expiry::Never | Expiry::Unknown => None,
             },
-            refresh_expires_at: set.refresh_expires_at,
-            next_refresh_at: schedule::next_refresh(
-                held.auth,
-                set.obtained_at,
-                set.expires,
-                random_share(),
-            ),
+            refresh_expires_at,
+            next_refresh_at: schedule::is_renewable(held.auth, Some(&tokens))
+                .then(|| {
+                    schedule::next_refresh(held.auth, set.obtained_at, set.expires, random_share())
+                })
+                .flatten(),
         };
         let scopes = set.scopes.unwrap_or_else(|| asked_scopes(held.auth, &wish.scopes));
-        let tokens = Tokens { access: set.access, refresh: set.refresh.or(kept) };
         let credentials = Credentials { secrets, tokens: Some(tokens) };
         let outcome = Outcome { fields, scopes, identity: set.identity, validity };
         let account = self.store(wish, outcome, credentials).await?;
@@ -417,12 +479,23 @@ fn auth_of(wish: &Wish) -> Result<&Auth, Error> {
 /// Somebody else's grant under the same account would change whose data its callers see.
 fn same_identity(wish: &Wish, set: &TokenSet) -> Result<(), Error> {
     let before = wish.reconnect.as_ref().and_then(|account| account.identity.clone());
-    match (before, &set.identity) {
-        (Some(expected), Some(found)) if expected != *found && !wish.other_identity => {
-            Err(Error::OtherIdentity { expected, found: found.clone() })
-        }
-        _ => Ok(()),
+    let nobody = || "nobody that it tells of".to_owned();
+    match (wish.same_identity, before, &set.identity) {
+        (SameIdentity::Any, ..) => Ok(()),
+        (_, Some(expected), Some(found)) if expected == *found => Ok(()),
+        (SameIdentity::IfKnown, None, _) | (SameIdentity::IfKnown, _, None) => Ok(()),
+        (_, expected, found) => Err(Error::OtherIdentity {
+            expected: expected.unwrap_or_else(nobody),
+            found: found.clone().unwrap_or_else(nobody),
+        }),
     }
+}
+
+/// What comes first: the end that the answer tells, or the one that counts from the consent.
+fn grant_ends(auth: &Auth, set: &TokenSet) -> Option<SystemTime> {
+    let life = auth.oauth2.as_ref().and_then(|oauth2| oauth2.refresh.absolute_ttl);
+    let absolute = life.and_then(|life| set.obtained_at.checked_add(life));
+    set.refresh_expires_at.into_iter().chain(absolute).min()
 }
 
 fn asked_scopes(auth: &Auth, beside: &[String]) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Attachable, Error, Origin, Remedy, Slot, State, Unavailable};
+use super::{Attachable, Error, Origin, Slot, State, Unavailable};
 use crate::config::SecretRef;
 use crate::inject::Properties;
 use crate::secret::Secret;
@@ -108,8 +108,7 @@ impl Slot {
     fn keep_or_drop(&self, error: &Error) {
         let patience = self.as_declared().map(Declared::patience).unwrap_or_default();
         if self.due().is_some_and(|due| self.clock.uptime() > due + patience) {
-            let (why, remedy) = (error.to_string(), Remedy::Wait { seconds: 1 });
-            self.store(State::Unavailable(Unavailable { why, remedy }), None);
+            self.store(State::Unavailable(Unavailable::for_now(error.to_string(), 1)), None);
         }
     }
 

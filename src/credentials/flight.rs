@@ -7,28 +7,28 @@
 //! leaves it, says that the token may be spent: then it is tried once more at once, while providers
 //! still forgive that, and a refusal is told for what it is.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
+use super::Unavailable;
+use super::faults;
 use super::keeper::Keeper;
 use super::retry::{backoff, random_share};
-use super::stored::{gone, properties};
-use super::{Remedy, Unavailable};
+use super::stored::properties;
 use crate::catalog::{App, Auth};
 use crate::ids::AccountId;
 use crate::oauth::{Class, Expiry, OAuthClient, Terms, TokenError, TokenSet, schedule};
 use crate::telemetry::{AccountChange, AuditEvent, Refresh};
 use crate::vault::{
-    self, Account, Claim, Claimed, Committed, Credentials, Failed, HealthError, Renewed, Tokens,
+    self, Account, Claim, Claimed, Committed, Credentials, Failed, Health, HealthError, Renewed,
+    Tokens,
 };
 
-/// For one answer of a token endpoint. Long: an answer that is not read may have held a one-time
-/// refresh token. Requests that wait have a patience of their own.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// Two answers, and time to write.
-const LEASE: Duration = Duration::from_secs(40);
+/// Lengthened for as long as the provider is waited for.
+const LEASE: Duration = Duration::from_secs(30);
 /// Who finds the lease taken looks again this often.
 const POLL: [Duration; 4] = [
     Duration::from_millis(50),
@@ -36,8 +36,6 @@ const POLL: [Duration; 4] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
 ];
-/// An OAuth client that is refused is refused for all of its accounts: people have to mend it.
-const CLIENT_FAULT_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// Failures in a row that make an account unhealthy: one may be a hiccup.
 const UNHEALTHY: u32 = 2;
 
@@ -74,6 +72,9 @@ pub(super) async fn fly(
             Ok(Claim::Dead) => {
                 if let Some(account) = keeper.adopt_stored(id).await {
                     keeper.tell_dead(&account);
+                    if reason == Reason::Refused {
+                        keeper.drop_credential(&account, keeper.gone(&account));
+                    }
                 }
                 return;
             }
@@ -106,16 +107,46 @@ impl Flight<'_> {
         let auth = app.as_ref().and_then(|app| app.auth(&account.auth));
         let (Some(app), Some(auth)) = (&app, auth) else {
             let text = format!("there is no app \"{}\" any more", account.app);
-            return self.failed(&own_fault("no_such_app", text)).await;
+            return self.failed(own_fault("no_such_app", text)).await;
         };
         let client = match self.keeper.client_of(account).await {
             Ok(client) => client,
-            Err(error) => return self.failed(&own_fault("store", error.to_string())).await,
+            Err(error) => return self.failed(own_fault("store", error.to_string())).await,
         };
         let client = client.as_deref().map(|client| &client.peer);
-        match self.ask(app, auth, client).await {
+        if let Some(error) = self.fault_of_client() {
+            return self.failed(Failure { error, spent_perhaps: false }).await;
+        }
+        match self.holding(self.ask(app, auth, client)).await {
             Ok(set) => self.renewed(app, auth, client, set).await,
-            Err(error) => self.failed(&error).await,
+            Err(failure) => {
+                self.note_fault(&failure.error);
+                self.failed(failure).await;
+            }
+        }
+    }
+
+    fn fault_of_client(&self) -> Option<TokenError> {
+        let client = self.claimed.account.oauth_client.as_ref()?;
+        self.keeper.faults.lock().of(client, self.keeper.clock().uptime())
+    }
+
+    fn note_fault(&self, error: &TokenError) {
+        if let Some(client) = &self.claimed.account.oauth_client {
+            self.keeper.faults.lock().note(client, error, self.keeper.clock().uptime());
+        }
+    }
+
+    /// The account stays ours while `work` takes its time.
+    async fn holding<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            if let Ok(done) = tokio::time::timeout(LEASE / 3, &mut work).await {
+                return done;
+            }
+            if let Err(error) = self.keeper.vault.extend(&self.claimed.attempt, LEASE).await {
+                tracing::debug!(%error, "a lease could not be lengthened");
+            }
         }
     }
 
@@ -125,15 +156,15 @@ impl Flight<'_> {
         app: &App,
         auth: &Auth,
         client: Option<&OAuthClient>,
-    ) -> Result<TokenSet, TokenError> {
+    ) -> Result<TokenSet, Failure> {
         let first = self.ask_once(app, auth, client).await;
         match first {
             Err(error) if outcome_unknown(&error) => {
                 let again = self.ask_once(app, auth, client).await;
-                again.map_err(|error| if dead(&error) { lost(error) } else { error })
+                again.map_err(Failure::after_silence)
             }
-            Err(error) if self.claimed.unfinished && dead(&error) => Err(lost(error)),
-            asked => asked,
+            Err(error) if self.claimed.unfinished => Err(Failure::after_silence(error)),
+            asked => asked.map_err(|error| Failure { error, spent_perhaps: false }),
         }
     }
 
@@ -146,8 +177,7 @@ impl Flight<'_> {
         let Claimed { account, credentials, .. } = &self.claimed;
         let properties = properties(&account.fields, credentials);
         let terms = Terms { app, auth, client, properties: &properties, scopes: &account.scopes };
-        let asked = self.keeper.engine.renew(&terms, credentials.tokens.as_ref());
-        tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| Err(timed_out()))
+        self.keeper.engine.renew(&terms, credentials.tokens.as_ref()).await
     }
 
     /// Written down first, used then.
@@ -166,7 +196,7 @@ impl Flight<'_> {
                     if self.keeper.is_closing() && tries > 20 {
                         return;
                     }
-                    tokio::time::sleep(backoff(tries.min(4), None, 1.0)).await;
+                    tokio::time::sleep(backoff(tries.min(2), None, 1.0)).await;
                 }
             }
         }
@@ -174,7 +204,7 @@ impl Flight<'_> {
         if tries > 0 {
             self.keeper.telemetry.metrics.accounts.rotation_persisted();
         }
-        self.tell_renewed();
+        self.tell_renewed(&renewed);
     }
 
     /// The old pair is spent, so the new one is used from memory, and written as soon as the store
@@ -217,19 +247,22 @@ impl Flight<'_> {
         }
     }
 
-    fn tell_renewed(&self) {
+    fn tell_renewed(&self, renewed: &Renewed) {
         let account = &self.claimed.account;
         let telemetry = &self.keeper.telemetry;
         let (app, took) = (&account.app, self.begun.elapsed());
         telemetry.event(&AuditEvent::CredentialRefreshed { app, account: &account.nickname, took });
-        let was_unwell = account.health.failures >= UNHEALTHY || account.health.dead;
-        if was_unwell {
+        let lead =
+            account.health.expires_at.and_then(|at| at.duration_since(renewed.obtained_at).ok());
+        telemetry.metrics.accounts.renewed(lead.unwrap_or_default());
+        if was_unwell(&account.health) {
             self.changed(AccountChange::Recovered, "");
         }
         tracing::debug!(account = %account.nickname, reason = ?self.reason, "refreshed");
     }
 
-    async fn failed(self, error: &TokenError) {
+    async fn failed(self, failure: Failure) {
+        let Failure { error, spent_perhaps } = &failure;
         if error.class == Class::Dead && self.lost_a_race().await {
             return;
         }
@@ -241,12 +274,12 @@ impl Flight<'_> {
         let failed = Failed {
             dead,
             error: HealthError {
-                code: code_of(error).to_owned(),
+                code: code_of(error, &account.health, now).to_owned(),
                 message: error.message.clone(),
                 at: now,
             },
             next_refresh_at: (!dead).then(|| now + wait),
-            keep_attempt: outcome_unknown(error),
+            keep_attempt: !dead && (*spent_perhaps || self.claimed.unfinished),
         };
         match self.keeper.vault.fail(&self.claimed.attempt, &failed).await {
             Ok(true) => self.tell_failed(error, &failed, failures, wait),
@@ -273,7 +306,7 @@ impl Flight<'_> {
 
     fn wait_after(&self, error: &TokenError, failures: u32) -> Duration {
         if error.class == Class::Client {
-            return CLIENT_FAULT_PAUSE;
+            return faults::PAUSE;
         }
         let now = self.keeper.clock().now();
         let expires_at = self.claimed.account.health.expires_at;
@@ -293,8 +326,7 @@ impl Flight<'_> {
             took,
             error: &error.message,
         });
-        let newly_unwell =
-            failures == UNHEALTHY || (error.class == Class::Client && failures < UNHEALTHY);
+        let newly_unwell = is_unwell(failures, &failed.error.code) && !was_unwell(&account.health);
         if failed.dead {
             self.changed(AccountChange::Dead, &failed.error.code);
             let mut account = account.clone();
@@ -307,21 +339,36 @@ impl Flight<'_> {
                 self.changed(AccountChange::Unhealthy, &failed.error.code);
             }
             let why = format!("its token has expired, and could not be renewed: {error}");
-            let remedy = Remedy::Wait { seconds: wait.as_secs().max(1) };
-            self.keeper.withhold(account, Unavailable { why, remedy }, wait);
+            self.keeper.withhold(account, Unavailable::for_now(why, wait.as_secs().max(1)), wait);
         }
     }
 
     /// A 401 on a token of an account that turns out dead: nothing will make it good again.
     fn refuse_at_once(&self, account: &Account) {
         if self.reason == Reason::Refused {
-            self.keeper.drop_credential(account, gone(account));
+            self.keeper.drop_credential(account, self.keeper.gone(account));
         }
     }
 
     fn changed(&self, change: AccountChange, code: &str) {
         let account = &self.claimed.account;
         self.keeper.changed(account, change, code);
+    }
+}
+
+/// Why there are no new tokens, and whether the old refresh token may be spent all the same.
+struct Failure {
+    error: TokenError,
+    spent_perhaps: bool,
+}
+
+impl Failure {
+    /// Of an attempt that follows one without an answer: only a refusal tells what became of that.
+    fn after_silence(error: TokenError) -> Self {
+        match dead(&error) {
+            true => Self { error: lost(error), spent_perhaps: false },
+            false => Self { error, spent_perhaps: true },
+        }
     }
 }
 
@@ -348,27 +395,42 @@ fn merged(claimed: &Claimed, auth: &Auth, set: TokenSet) -> Renewed {
     secrets.extend(set.secrets);
     let mut fields = account.fields.clone();
     fields.extend(set.fields);
-    let next = schedule::next_refresh(auth, set.obtained_at, set.expires, random_share());
+    let tokens = Tokens { access: set.access, refresh: set.refresh.or(held) };
+    let next = schedule::is_renewable(auth, Some(&tokens))
+        .then(|| schedule::next_refresh(auth, set.obtained_at, set.expires, random_share()));
+    let absolute = auth.oauth2.as_ref().is_some_and(|oauth2| oauth2.refresh.absolute_ttl.is_some());
+    let before = account.health.refresh_expires_at;
     Renewed {
-        credentials: Credentials {
-            secrets,
-            tokens: Some(Tokens { access: set.access, refresh: set.refresh.or(held) }),
-        },
+        credentials: Credentials { secrets, tokens: Some(tokens) },
         fields,
         scopes: set.scopes.unwrap_or_else(|| account.scopes.clone()),
         expires_at: expiry(set.expires),
-        refresh_expires_at: set.refresh_expires_at.or(account.health.refresh_expires_at),
+        refresh_expires_at: match absolute {
+            // No answer moves an end that counts from the consent.
+            true => set.refresh_expires_at.into_iter().chain(before).min(),
+            false => set.refresh_expires_at.or(before),
+        },
         obtained_at: set.obtained_at,
-        next_refresh_at: next,
+        next_refresh_at: next.flatten(),
         last_used_at: account.health.last_used_at,
     }
 }
 
-pub(super) fn expiry(expires: Expiry) -> Option<std::time::SystemTime> {
+pub(super) fn expiry(expires: Expiry) -> Option<SystemTime> {
     match expires {
         Expiry::At(at) => Some(at),
         Expiry::Never | Expiry::Unknown => None,
     }
+}
+
+/// One failure may be a hiccup; a client that is refused is not.
+fn is_unwell(failures: u32, code: &str) -> bool {
+    failures >= UNHEALTHY || failures > 0 && code == APP_CREDENTIALS
+}
+
+fn was_unwell(health: &Health) -> bool {
+    let code = health.error.as_ref().map_or("", |error| error.code.as_str());
+    health.dead || is_unwell(health.failures, code)
 }
 
 fn dead(error: &TokenError) -> bool {
@@ -392,36 +454,24 @@ fn lost(mut error: TokenError) -> TokenError {
 
 const ROTATION_LOST: &str = "rotation_lost";
 
+const APP_CREDENTIALS: &str = "app_credentials";
+
 /// The stable codes of an account's error.
-fn code_of(error: &TokenError) -> &str {
+fn code_of(error: &TokenError, health: &Health, now: SystemTime) -> &'static str {
+    let grant_has_ended = health.refresh_expires_at.is_some_and(|at| at <= now);
     match error.class {
         Class::Dead if error.code == ROTATION_LOST => ROTATION_LOST,
         Class::Dead if error.code == "no_refresh_token" => "no_refresh_token",
+        Class::Dead if grant_has_ended => "rt_expired",
         Class::Dead => "revoked",
-        Class::Client => "app_credentials",
+        Class::Client => APP_CREDENTIALS,
         Class::Transient => "provider_unavailable",
     }
 }
 
-fn timed_out() -> TokenError {
-    TokenError {
-        class: Class::Transient,
-        code: "timeout".to_owned(),
-        message: format!("the provider did not answer within {} s", ANSWER_TIMEOUT.as_secs()),
-        status: None,
-        retry_after: None,
-        sent: true,
-    }
-}
-
-fn own_fault(code: &str, message: String) -> TokenError {
-    let class = Class::Client;
-    TokenError {
-        class,
-        code: code.to_owned(),
-        message,
-        status: None,
-        retry_after: None,
-        sent: false,
-    }
+/// Nobody was asked.
+fn own_fault(code: &str, message: String) -> Failure {
+    let (class, code) = (Class::Client, code.to_owned());
+    let error = TokenError { class, code, message, status: None, retry_after: None, sent: false };
+    Failure { error, spent_perhaps: false }
 }

@@ -1,7 +1,7 @@
 //! Stored accounts in memory, and who refreshes them: the request that finds a token expired, the
 //! origin that refuses one, and the schedule all come here, and one flight serves them all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,12 +11,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::faults::Faults;
 use super::flight::{self, Reason};
+use super::links::Links;
 use super::refused::Reaction;
 use super::stored::{gone, version_of};
-use super::{Error, Remedy, Slot, Unavailable};
+use super::{Error, Slot, Unavailable};
 use crate::catalog::Catalog;
-use crate::clock::Clock;
+use crate::clock::{Clock, rfc3339};
 use crate::ids::{AccountId, OAuthClientId};
 use crate::inject::Properties;
 use crate::oauth::{Engine, OAuthClient};
@@ -27,6 +29,8 @@ use crate::vault::{Account, Change, Credentials, Due, OAuthClientRecord, Vault};
 const DEMAND_PATIENCE: Duration = Duration::from_secs(15);
 /// How often the schedule looks for what is due.
 const TICK: Duration = Duration::from_millis(500);
+/// And while more is due than could be begun.
+const BREATH: Duration = Duration::from_millis(20);
 /// Taken from the schedule at once.
 const BATCH: usize = 100;
 /// Flights of the schedule at once; requests are never held up by this.
@@ -40,6 +44,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Taken into the audit at once.
 const NOTES: u32 = 100;
 const NOTES_LEASE: Duration = Duration::from_secs(10);
+/// Between two looks at how all accounts fare.
+const CENSUS: Duration = Duration::from_secs(5);
 const FLUSH_USES: Duration = Duration::from_secs(60);
 
 pub struct Settings {
@@ -48,6 +54,12 @@ pub struct Settings {
     pub telemetry: Arc<Telemetry>,
     pub clock: Clock,
     pub catalog: Arc<Catalog>,
+    /// Who is told of changes of an account's health.
+    pub webhook: Option<String>,
+    /// Where owners connect dead accounts anew.
+    pub links: Option<Arc<Links>>,
+    /// Whether this process takes notes of administration into its audit: a server does.
+    pub writes_notes: bool,
 }
 
 /// Looks after the accounts of one vault.
@@ -56,12 +68,18 @@ pub struct Keeper {
     pub(super) engine: Engine,
     pub(super) telemetry: Arc<Telemetry>,
     clock: Clock,
+    webhook: Option<String>,
+    links: Option<Arc<Links>>,
+    writes_notes: bool,
     catalog: ArcSwap<Catalog>,
     /// Those that requests may use.
     slots: Mutex<HashMap<AccountId, Weak<Slot>>>,
+    /// Those that requests might use, had they been readable: a change may mend them.
+    left_out: Mutex<HashSet<AccountId>>,
     /// Under way in this process, with what wakes those who wait.
     flights: Mutex<HashMap<AccountId, watch::Receiver<()>>>,
     clients: Mutex<HashMap<OAuthClientId, Arc<Registered>>>,
+    pub(super) faults: Mutex<Faults>,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -73,10 +91,15 @@ impl Keeper {
             engine: settings.engine,
             telemetry: settings.telemetry,
             clock: settings.clock,
+            webhook: settings.webhook,
+            links: settings.links,
+            writes_notes: settings.writes_notes,
             catalog: ArcSwap::new(settings.catalog),
             slots: Mutex::default(),
+            left_out: Mutex::default(),
             flights: Mutex::default(),
             clients: Mutex::default(),
+            faults: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -88,6 +111,10 @@ impl Keeper {
 
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub fn links(&self) -> Option<&Arc<Links>> {
+        self.links.as_ref()
     }
 
     pub fn clock(&self) -> &Clock {
@@ -108,12 +135,24 @@ impl Keeper {
     /// # Errors
     /// When the row cannot be read or opened, or its app is not known.
     pub async fn slot(self: &Arc<Self>, account: &Account) -> Result<Arc<Slot>, Error> {
-        let held = self.held(&account.id).filter(|slot| slot.describes(account));
+        let found = self.find_slot(account).await;
+        let mut left_out = self.left_out.lock();
+        match &found {
+            Ok(_) => drop(left_out.remove(&account.id)),
+            Err(_) => drop(left_out.insert(account.id.clone())),
+        }
+        drop(left_out);
+        found
+    }
+
+    async fn find_slot(self: &Arc<Self>, account: &Account) -> Result<Arc<Slot>, Error> {
         let catalog = self.catalog();
         let app = catalog.app(account.app.as_str());
-        if let (Some(slot), Some(app)) = (&held, app)
-            && Arc::ptr_eq(&slot.app, app)
-            && slot.current().version == version_of(account)
+        let held = self.held(&account.id).filter(|slot| {
+            slot.describes(account) && app.is_some_and(|app| Arc::ptr_eq(&slot.app, app))
+        });
+        if let Some(slot) = &held
+            && slot.current().version >= version_of(account)
         {
             return Ok(slot.clone());
         }
@@ -127,6 +166,11 @@ impl Keeper {
             account: account.nickname.clone(),
             text: "it was deleted".to_owned(),
         })?;
+        // Requests under way wait for the slot that they have, so a new credential goes there.
+        if let Some(slot) = held.filter(|slot| slot.describes(&account)) {
+            slot.adopt(&account, &credentials);
+            return Ok(slot);
+        }
         let slot = Arc::new(Slot::stored(&account, &credentials, app, self)?);
         self.slots.lock().insert(account.id, Arc::downgrade(&slot));
         Ok(slot)
@@ -143,18 +187,22 @@ impl Keeper {
             Change::Account(id) => self.read_again(id).await,
             Change::OAuthClient(id) => {
                 self.clients.lock().remove(id);
+                self.faults.lock().forget(id);
+                self.look_again();
                 false
             }
             Change::Access => true,
             Change::Everything => {
                 self.clients.lock().clear();
+                self.faults.lock().forget_all();
                 true
             }
         }
     }
 
     async fn read_again(&self, id: &AccountId) -> bool {
-        let Some(slot) = self.held(id) else { return true };
+        // An account that no caller may use concerns no request, whatever happens to it.
+        let Some(slot) = self.held(id) else { return self.left_out.lock().contains(id) };
         match self.vault.account(id).await {
             Ok(Some(account)) if !slot.describes(&account) => true,
             Ok(Some(account)) if version_of(&account) <= slot.current().version => false,
@@ -168,6 +216,12 @@ impl Keeper {
                 false
             }
         }
+    }
+
+    /// Whoever could not be renewed may be now.
+    fn look_again(&self) {
+        let slots: Vec<_> = self.slots.lock().values().filter_map(Weak::upgrade).collect();
+        slots.iter().for_each(|slot| slot.look_again());
     }
 
     /// The row as it is now, also in the slot if there is one.
@@ -252,16 +306,23 @@ impl Keeper {
         landed(flight).await;
         if slot.current().has_ended(&self.clock) {
             let why = "its token has expired, and the provider did not give a new one in time";
-            let wait = Remedy::Wait { seconds: 5 };
-            let reason = Unavailable { why: why.to_owned(), remedy: wait };
+            let reason = Unavailable::for_now(why.to_owned(), 5);
             slot.withhold(version, reason, Duration::from_secs(1));
         }
     }
 
     pub(super) async fn renew_after_refusal(self: &Arc<Self>, slot: &Slot, used: u64) -> bool {
         let Some(stored) = slot.as_stored() else { return false };
-        let current = slot.current().version;
-        let reaction = stored.refused.lock().react(used, current, self.clock.uptime());
+        let reaction = {
+            // Looked at under the lock: a version that another request's refresh has just brought
+            // must not be taken for one that was refused.
+            let mut refused = stored.refused.lock();
+            let current = slot.current().version;
+            if used == current && !stored.is_renewable() {
+                return false;
+            }
+            refused.react(used, current, self.clock.uptime())
+        };
         match reaction {
             Reaction::UseNewer => return true,
             Reaction::PassOn => return false,
@@ -281,13 +342,25 @@ impl Keeper {
     /// Refreshes what is due, in this process and for all of them, until [`Self::close`].
     pub async fn run(self: Arc<Self>) {
         let mut flushed = self.clock.uptime();
+        let (mut counted, mut noted) = (None, None);
+        let mut pause = TICK;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(TICK) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = self.closing.cancelled() => return,
             }
-            self.refresh_due().await;
-            self.write_notes().await;
+            pause = if self.refresh_due().await { BREATH } else { TICK };
+            let now = self.clock.uptime();
+            if counted.is_none_or(|at| now.saturating_sub(at) >= CENSUS) {
+                counted = Some(now);
+                self.count().await;
+            }
+            if noted.is_none_or(|at| now.saturating_sub(at) >= TICK) {
+                noted = Some(now);
+                if self.writes_notes {
+                    self.write_notes().await;
+                }
+            }
             if self.clock.uptime().saturating_sub(flushed) >= FLUSH_USES {
                 flushed = self.clock.uptime();
                 self.flush_uses().await;
@@ -295,31 +368,34 @@ impl Keeper {
         }
     }
 
-    async fn refresh_due(self: &Arc<Self>) {
-        loop {
-            let room = MOST_FLIGHTS.saturating_sub(self.flights.lock().len()).min(BATCH);
-            if room == 0 || self.closing.is_cancelled() {
-                return;
-            }
-            let now = self.clock.now();
-            let due = self.vault.due(now, now - WARM, now - KEEP_ALIVE, room as u32).await;
-            let due = match due {
-                Ok(due) => due,
-                // The vault says so itself, once; whatever is held goes on being used.
-                Err(error) => return tracing::debug!(%error, "the schedule could not be read"),
-            };
-            let fresh: Vec<Due> = {
-                let flights = self.flights.lock();
-                due.into_iter().filter(|due| !flights.contains_key(&due.id)).collect()
-            };
-            let count = fresh.len();
-            for due in fresh {
-                self.refresh(&due.id, due.version.unsigned_abs(), Reason::Scheduled);
-            }
-            if count < room {
-                return;
-            }
+    /// Starts what is due, as far as there is room. True: there is more, so look again soon.
+    async fn refresh_due(self: &Arc<Self>) -> bool {
+        let under_way = self.flights.lock().len();
+        let room = MOST_FLIGHTS.saturating_sub(under_way).min(BATCH);
+        if room == 0 {
+            return true;
         }
+        let now = self.clock.now();
+        // Flights that have not claimed their account yet are still among those that are due.
+        let limit = under_way + room;
+        let due = self.vault.due(now, now - WARM, now - KEEP_ALIVE, limit as u32).await;
+        let due = match due {
+            Ok(due) => due,
+            Err(error) => {
+                // The vault says so itself, once; whatever is held goes on being used.
+                tracing::debug!(%error, "the schedule could not be read");
+                return false;
+            }
+        };
+        let more = due.len() == limit;
+        let fresh: Vec<Due> = {
+            let flights = self.flights.lock();
+            due.into_iter().filter(|due| !flights.contains_key(&due.id)).take(room).collect()
+        };
+        for due in fresh {
+            self.refresh(&due.id, due.version.unsigned_abs(), Reason::Scheduled);
+        }
+        more
     }
 
     /// Takes what commands did with the store into the audit. One node does it; a note that was
@@ -341,6 +417,13 @@ impl Keeper {
         }
         if let Err(error) = self.vault.drop_notes(&notes).await {
             tracing::warn!(%error, "notes are in the audit and still in the store");
+        }
+    }
+
+    async fn count(&self) {
+        match self.vault.census().await {
+            Ok(census) => self.telemetry.metrics.accounts_are(census),
+            Err(error) => tracing::debug!(%error, "accounts could not be counted"),
         }
     }
 
@@ -378,8 +461,8 @@ impl Keeper {
         let current = slot.current();
         if current.has_ended(&self.clock) {
             let why = format!("its token has expired, and {error}");
-            let remedy = Remedy::Wait { seconds: 1 };
-            slot.withhold(current.version, Unavailable { why, remedy }, Duration::from_secs(1));
+            let reason = Unavailable::for_now(why, 1);
+            slot.withhold(current.version, reason, Duration::from_secs(1));
         }
     }
 
@@ -388,6 +471,13 @@ impl Keeper {
         if let Some(slot) = self.held(&account.id) {
             slot.withhold(version_of(account), reason, KEEP_ALIVE);
         }
+    }
+
+    /// What callers of a dead account are told. A link is given only where it is known who the
+    /// account is at the provider: whoever follows it has to be the same.
+    pub(super) fn gone(&self, account: &Account) -> Unavailable {
+        let links = self.links.as_ref().filter(|_| account.identity.is_some());
+        gone(account, links.map(|links| links.reconnect(&account.id, self.clock.now())))
     }
 
     /// Tells of an account's change of state.
@@ -399,8 +489,37 @@ impl Keeper {
             change,
             detail,
         });
+        self.queue_webhook(account, change, detail);
         let (account, change) = (&account.nickname, change.as_str());
         tracing::info!(%account, change, detail, "account");
+    }
+
+    fn queue_webhook(&self, account: &Account, change: AccountChange, detail: &str) {
+        let event = match change {
+            AccountChange::Unhealthy => "CONNECTION_UNHEALTHY",
+            AccountChange::Dead => "CONNECTION_DEAD",
+            AccountChange::Recovered => "CONNECTION_RECOVERED",
+            _ => return,
+        };
+        let Some(url) = self.webhook.clone() else { return };
+        let body = serde_json::json!({
+            "event": event,
+            "at": rfc3339(self.clock.now()),
+            "account": {
+                "id": account.id,
+                "name": account.nickname,
+                "app": account.app,
+                "healthy": change == AccountChange::Recovered,
+                "dead": change == AccountChange::Dead,
+                "error": Some(detail).filter(|detail| !detail.is_empty()),
+            },
+        });
+        let vault = self.vault.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = vault.queue_webhook(&url, event, &body.to_string()).await {
+                tracing::error!(%error, event, "a webhook could not be queued");
+            }
+        });
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -409,7 +528,7 @@ impl Keeper {
 
     /// A dead account's slot says so as soon as its token is refused or has expired.
     pub(super) fn tell_dead(&self, account: &Account) {
-        self.withhold(account, gone(account), KEEP_ALIVE);
+        self.withhold(account, self.gone(account), KEEP_ALIVE);
     }
 }
 

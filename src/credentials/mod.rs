@@ -6,8 +6,10 @@
 //! vault, and [`Keeper`] refreshes those exactly once, whoever asks.
 
 mod declared;
+mod faults;
 mod flight;
 mod keeper;
+mod links;
 mod refused;
 mod retry;
 mod stored;
@@ -21,7 +23,8 @@ use arc_swap::ArcSwap;
 
 pub use declared::keep_fresh;
 pub use keeper::{Keeper, Registered, Settings};
-pub use retry::random_share;
+pub use links::Links;
+pub use retry::{random_share, retry_wait};
 pub use stored::{properties, try_out};
 
 use crate::catalog::{App, Auth, Choice};
@@ -78,6 +81,14 @@ pub enum State {
 pub struct Unavailable {
     pub why: String,
     pub remedy: Remedy,
+    /// Where the owner connects the account anew in a browser.
+    pub link: Option<String>,
+}
+
+impl Unavailable {
+    pub(super) fn for_now(why: String, seconds: u64) -> Self {
+        Self { why, remedy: Remedy::Wait { seconds }, link: None }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +187,7 @@ impl Slot {
     pub fn renewable(&self) -> bool {
         match &self.origin {
             Origin::Declared(declared) => declared.renewable(),
-            Origin::Stored(_) => true,
+            Origin::Stored(stored) => stored.is_renewable(),
         }
     }
 
@@ -234,11 +245,9 @@ struct Names {
 
 impl Current {
     fn not_read() -> Self {
-        let why = "it was not read yet".to_owned();
-        let remedy = Remedy::Wait { seconds: 1 };
         Self {
             version: 0,
-            state: State::Unavailable(Unavailable { why, remedy }),
+            state: State::Unavailable(Unavailable::for_now("it was not read yet".to_owned(), 1)),
             until: None,
             read_at: Duration::ZERO,
         }

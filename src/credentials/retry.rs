@@ -17,6 +17,11 @@ pub(super) fn backoff(failures: u32, left: Option<Duration>, random: f64) -> Dur
     spread.max(FIRST / 2)
 }
 
+/// The wait before something is tried again that has no deadline, as [`backoff`] has it.
+pub fn retry_wait(failures: u32) -> Duration {
+    backoff(failures, None, random_share())
+}
+
 /// In 0..1, to spread what would otherwise happen at once; nothing is secret about it.
 pub fn random_share() -> f64 {
     use std::hash::{BuildHasher as _, Hasher as _};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use super::{Current, Error, Names, Origin, Remedy, Slot, State, Unavailable};
 use crate::catalog::{App, Auth};
 use crate::clock::{Clock, unix_ms};
 use crate::inject::{self, Properties};
+use crate::oauth::schedule;
 use crate::secret::Secret;
 use crate::vault::{Account, Credentials};
 
@@ -27,6 +28,8 @@ pub(super) struct Stored {
     pub(super) keeper: Arc<Keeper>,
     /// Milliseconds since 1970; 0: not since it was last written to the vault.
     used_at: AtomicU64,
+    /// There is something to renew the credential by.
+    renewable: AtomicBool,
     pub(super) refused: Mutex<Refused>,
 }
 
@@ -34,6 +37,10 @@ impl Stored {
     /// One store to memory per request; the vault is told about once a minute.
     pub(super) fn used(&self, clock: &Clock) {
         self.used_at.store(unix_ms(clock.now()), Ordering::Relaxed);
+    }
+
+    pub(super) fn is_renewable(&self) -> bool {
+        self.renewable.load(Ordering::Relaxed)
     }
 
     pub(super) fn take_used(&self) -> Option<SystemTime> {
@@ -59,6 +66,7 @@ impl Slot {
         let origin = Origin::Stored(Stored {
             keeper: keeper.clone(),
             used_at: AtomicU64::new(0),
+            renewable: AtomicBool::new(false),
             refused: Mutex::default(),
         });
         let clock = keeper.clock().clone();
@@ -85,6 +93,10 @@ impl Slot {
     /// Takes over the row's credential, unless a newer one is held.
     pub(super) fn adopt(&self, account: &Account, credentials: &Credentials) {
         let version = version_of(account);
+        if let Some(stored) = self.as_stored() {
+            let renewable = schedule::is_renewable(self.auth(), credentials.tokens.as_ref());
+            stored.renewable.store(renewable, Ordering::Relaxed);
+        }
         let state = match self.render(&properties(&account.fields, credentials)) {
             Ok(attachable) => State::Ready(attachable),
             Err(error) => State::Unavailable(not_renderable(account, &error)),
@@ -103,6 +115,16 @@ impl Slot {
             until: Some(now + for_now),
             read_at: now,
         });
+    }
+
+    /// What kept the token from being renewed has changed: the next request tries again.
+    pub(super) fn look_again(&self) {
+        let held = self.current();
+        if let State::Unavailable(reason) = &held.state
+            && matches!(reason.remedy, Remedy::Wait { .. })
+        {
+            self.withhold(held.version, reason.clone(), Duration::ZERO);
+        }
     }
 
     /// Only forwards: a late reader never puts an older credential back.
@@ -162,11 +184,11 @@ pub fn try_out(
 fn not_renderable(account: &Account, error: &Error) -> Unavailable {
     let why = format!("it does not fit the app's definition any more: {error}");
     tracing::warn!(account = %account.nickname, %error, "credential cannot be attached");
-    Unavailable { why, remedy: Remedy::Reconnect }
+    Unavailable { why, remedy: Remedy::Reconnect, link: None }
 }
 
 /// What callers of a dead account are told.
-pub(super) fn gone(account: &Account) -> Unavailable {
+pub(super) fn gone(account: &Account, link: Option<String>) -> Unavailable {
     let said = account.health.error.as_ref();
     let said = said.map_or("it is no longer valid", |error| error.message.as_str());
     let name = &account.nickname;
@@ -174,5 +196,5 @@ pub(super) fn gone(account: &Account) -> Unavailable {
         "the provider no longer accepts it ({said}). Its owner connects it anew with `countersign \
          accounts reconnect {name}`"
     );
-    Unavailable { why, remedy: Remedy::Reconnect }
+    Unavailable { why, remedy: Remedy::Reconnect, link }
 }

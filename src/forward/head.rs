@@ -26,28 +26,55 @@ pub const SOURCE: HeaderName = HeaderName::from_static("x-countersign-source");
 /// The longest registered method has 17 letters (`UPDATEREDIRECTREF`). What is longer fills logs.
 const MAX_METHOD_BYTES: usize = 64;
 
+/// The fields that decide how a request is read. Most requests have nearly none of them, so one
+/// walk over the head is cheaper than a search for each.
+#[derive(Default)]
+pub struct Marks {
+    hosts: usize,
+    lengths: usize,
+    transfer_encoding: bool,
+    expect: bool,
+    pub via: bool,
+}
+
+impl Marks {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut marks = Self::default();
+        for name in headers.iter().map(|(name, _)| name) {
+            marks.hosts += usize::from(name == HOST);
+            marks.lengths += usize::from(name == CONTENT_LENGTH);
+            marks.transfer_encoding |= name == TRANSFER_ENCODING;
+            marks.expect |= name == EXPECT;
+            marks.via |= name == VIA;
+        }
+        marks
+    }
+}
+
 /// Refuses what hyper lets through and two parsers could read in two ways.
-pub fn check(parts: &Parts) -> Result<(), Refusal> {
+pub fn check(parts: &Parts) -> Result<Marks, Refusal> {
     let headers = &parts.headers;
+    let marks = Marks::of(headers);
     if parts.method.as_str().len() > MAX_METHOD_BYTES {
         return Err(Refusal::Malformed("the method is longer than any that exists"));
     }
     check_path(parts)?;
-    if parts.version < Version::HTTP_2 {
+    if marks.transfer_encoding && parts.version < Version::HTTP_2 {
         check_transfer_encoding(headers, parts.version)?;
     }
-    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+    if marks.lengths > 1 {
         return Err(Refusal::Malformed("more than one Content-Length"));
     }
-    if headers.get_all(HOST).iter().nth(1).is_some() {
+    if marks.hosts > 1 {
         return Err(Refusal::Malformed("more than one Host"));
     }
-    if let Some(expect) = headers.get(EXPECT)
+    if marks.expect
+        && let Some(expect) = headers.get(EXPECT)
         && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
     {
         return Err(Refusal::ExpectationFailed);
     }
-    Ok(())
+    Ok(marks)
 }
 
 /// HTTP/2 takes anything for `:path`, and `*` is for OPTIONS alone (RFC 9110 §7.1, RFC 9113 §8.3.1).
@@ -82,11 +109,13 @@ pub enum Wish {
 
 /// Removes what belongs to the client's connection or to us. Says whether a WebSocket was asked.
 pub fn strip_request(parts: &mut Parts) -> Wish {
+    strip_ours(&mut parts.headers);
+    if !has_hop_by_hop(&parts.headers) {
+        return Wish::Request;
+    }
     let wish = wish_of(parts);
     let grpc = parts.headers.get(TE).is_some_and(mentions_trailers);
     strip_hop_by_hop(&mut parts.headers);
-    strip_ours(&mut parts.headers);
-    parts.headers.remove(HTTP2_SETTINGS);
     if grpc {
         parts.headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -127,9 +156,16 @@ fn mentions_trailers(value: &HeaderValue) -> bool {
 /// Removes from an answer what belongs to the origin's connection, would make a client give up its
 /// token (`Proxy-Authenticate`), or would lead it around us (`Alt-Svc`).
 pub fn strip_response(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
+    if has_hop_by_hop(headers) {
+        strip_hop_by_hop(headers);
+    }
     headers.remove(ALT_SVC);
     strip_ours(headers);
+}
+
+/// Nearly every message has none: one walk over its names is cheaper than a search for each.
+fn has_hop_by_hop(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name == CONNECTION || HOP_BY_HOP.contains(name))
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -143,17 +179,13 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    // Nearly every message has none of them: one walk over its names is cheaper than a search for
-    // each of these.
-    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        for name in &HOP_BY_HOP {
-            headers.remove(name);
-        }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
     }
 }
 
-const HOP_BY_HOP: [HeaderName; 6] =
-    [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+const HOP_BY_HOP: [HeaderName; 7] =
+    [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS];
 
 /// Fields that frame or address a message keep doing so, whatever `Connection` says of them.
 fn is_end_to_end(name: &HeaderName) -> bool {

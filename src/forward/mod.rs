@@ -26,14 +26,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::header::{HeaderName, HeaderValue, UPGRADE};
+use http::header::{HeaderName, HeaderValue, UPGRADE, VIA};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-pub use authenticate::{Channel, authenticate, by_bearer};
+pub use authenticate::{Acquaintance, Channel, authenticate, by_bearer};
 pub use body::Body;
 pub use caller::{Caller, Guesses, Identity, Place, Proof};
 pub use exchange::{Exchange, Opening};
@@ -46,6 +46,7 @@ pub use stored::Stored;
 pub use websocket::{Switched, UpgradeSlot};
 pub use world::{Error as WorldError, World};
 
+use crate::catalog::Auth;
 use crate::ids::RequestId;
 use crate::inject::Mask;
 use crate::telemetry::{Door, Telemetry};
@@ -237,13 +238,16 @@ impl Forwarder {
     /// # Errors
     /// `Malformed`, `ExpectationFailed` or `Loop`.
     pub fn check(&self, parts: &Parts) -> Result<(), Refusal> {
-        head::check(parts)?;
+        let marks = head::check(parts)?;
+        if !marks.via {
+            return Ok(());
+        }
         let pseudonym = self.upstream.pseudonym();
         let ours = |value: &HeaderValue| value.to_str().is_ok_and(|via| via.contains(pseudonym));
-        if parts.headers.get_all(http::header::VIA).iter().any(ours) {
-            return Err(Refusal::Loop);
+        match parts.headers.get_all(VIA).iter().any(ours) {
+            true => Err(Refusal::Loop),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     async fn send(
@@ -266,10 +270,10 @@ impl Forwarder {
         errand: &mut Errand,
         exchange: &mut Exchange,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        if response.status() != StatusCode::UNAUTHORIZED {
+        let Some(credential) = &errand.credential else { return Ok(response) };
+        if !refuses_credential(credential.slot.auth(), &response) {
             return Ok(response);
         }
-        let Some(credential) = &errand.credential else { return Ok(response) };
         let renewed = {
             let version = credential.current.version;
             Box::pin(credential.slot.renew_after_refusal(version, &self.telemetry)).await
@@ -306,6 +310,17 @@ impl Forwarder {
     }
 }
 
+/// A 401, or what the app's definition says instead. Bodies are not looked at: they are streamed.
+fn refuses_credential<B>(auth: &Auth, response: &Response<B>) -> bool {
+    let signal = auth.oauth2.as_ref().and_then(|oauth2| oauth2.dead_signal.as_ref());
+    let Some(signal) = signal.filter(|signal| !signal.needs_body()) else {
+        return response.status() == StatusCode::UNAUTHORIZED;
+    };
+    let challenges = response.headers().get_all(http::header::WWW_AUTHENTICATE).iter();
+    let challenges: Vec<_> = challenges.filter_map(|value| value.to_str().ok()).collect();
+    signal.is_met(response.status().as_u16(), &challenges.join(", "), None)
+}
+
 /// How a journey ends well.
 enum Arrival {
     Answer {
@@ -322,6 +337,10 @@ enum Arrival {
 
 /// The account that this request names: by header, else in the proxy user name.
 fn take_selector(parts: &mut Parts, identity: &Identity) -> Result<Option<Arc<str>>, Refusal> {
+    // Nearly nobody does: comparing names is cheaper than hashing one of ours.
+    if !parts.headers.keys().any(|name| name == ACCOUNT) {
+        return Ok(identity.selector.clone());
+    }
     let mut named = parts.headers.get_all(ACCOUNT).iter();
     let Some(value) = named.next() else { return Ok(identity.selector.clone()) };
     if named.next().is_some() {

@@ -185,8 +185,8 @@ impl Refusal {
             Self::Credential { account, reason } => {
                 problem["account"] = json!(account);
                 if reason.remedy == Remedy::Reconnect {
-                    problem["reconnect"] =
-                        json!(format!("countersign accounts reconnect {account}"));
+                    let command = format!("countersign accounts reconnect {account}");
+                    problem["reconnect"] = json!(reason.link.as_ref().unwrap_or(&command));
                 }
             }
             Self::Attach { account } => problem["account"] = json!(account),

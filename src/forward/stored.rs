@@ -1,7 +1,7 @@
 //! Callers and accounts of the store, as the snapshot takes them in: the same values that the
 //! configuration gives.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::ids::{AccountId, CallerId};
 use crate::policy::{Binding, CallerPolicy, Mode, Rule};
 use crate::secret::TokenDigest;
-use crate::vault::{self, Account};
+use crate::vault::{self, Account, Filter, Vault};
 
 /// What the store held at one moment, of what requests need.
 #[derive(Default)]
@@ -42,12 +42,9 @@ impl Stored {
         let vault = keeper.vault();
         let (callers, tokens) = (vault.callers().await?, vault.caller_tokens(None).await?);
         let bindings = vault.bindings().await?;
+        let wanted: HashSet<&AccountId> = bindings.iter().map(|binding| &binding.account).collect();
         let mut bound = HashMap::new();
-        for binding in &bindings {
-            if bound.contains_key(&binding.account) {
-                continue;
-            }
-            let Some(account) = vault.account(&binding.account).await? else { continue };
+        for account in read_accounts(vault, &wanted).await? {
             match keeper.slot(&account).await {
                 Ok(slot) => drop(bound.insert(account.id.clone(), Bound { account, slot })),
                 Err(error) => tracing::warn!(%error, "account left out"),
@@ -76,10 +73,34 @@ impl Stored {
         Ok(stored)
     }
 
+    pub fn into_callers(self) -> Vec<config::Caller> {
+        self.callers
+    }
+
     pub fn is_empty(&self) -> bool {
         self.callers.is_empty()
     }
 }
+
+/// One question for many accounts: ten thousand of them take seconds otherwise.
+async fn read_accounts(
+    vault: &Vault,
+    wanted: &HashSet<&AccountId>,
+) -> Result<Vec<Account>, vault::Error> {
+    if wanted.len() > FEW {
+        let mut all = vault.accounts(&Filter::default()).await?;
+        all.retain(|account| wanted.contains(&account.id));
+        return Ok(all);
+    }
+    let mut found = Vec::new();
+    for id in wanted {
+        found.extend(vault.account(id).await?);
+    }
+    Ok(found)
+}
+
+/// Accounts that are read one by one.
+const FEW: usize = 32;
 
 /// Where an account's credential may go. Whose fields give no host has none.
 pub(super) fn hosts_of(account: &Account, slot: &Slot) -> Vec<(Host, u16)> {

@@ -105,8 +105,26 @@ impl Engine {
         let call = grant::renewal(terms, oauth2, held, self.wire.now())?;
         let access = held.map(|tokens| &tokens.access);
         let tokens = self.tokens(terms, oauth2, call, access, Urgency::Again).await?;
-        let steps = oauth2.post_exchange.iter().filter(|step| step.always);
-        self.follow(terms, oauth2, steps, tokens).await
+        self.follow_renewal(terms, oauth2, tokens).await
+    }
+
+    /// By now a one-time refresh token is spent: a step that only looks something up must not lose
+    /// its successor by failing.
+    async fn follow_renewal(
+        &self,
+        terms: &Terms<'_>,
+        oauth2: &OAuth2,
+        mut tokens: TokenSet,
+    ) -> Result<TokenSet, TokenError> {
+        for step in oauth2.post_exchange.iter().filter(|step| step.always) {
+            let followed = self.follow(terms, oauth2, std::iter::once(step), tokens.clone()).await;
+            match followed {
+                Ok(more) => tokens = more,
+                Err(error) if step.replaces_tokens => return Err(error),
+                Err(error) => tracing::warn!(app = %terms.app.id, %error, "a follow-up failed"),
+            }
+        }
+        Ok(tokens)
     }
 
     /// Gives the tokens back to the provider.

@@ -61,7 +61,10 @@ pub struct Terms<'a> {
 }
 
 /// 128 bits, for what must be said only once.
-fn random_hex() -> Result<String, Error> {
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn random_hex() -> Result<String, Error> {
     let mut bytes = [0; 16];
     SystemRandom::new().fill(&mut bytes).map_err(|_| Error::Random)?;
     Ok(crate::secret::hex(&bytes))

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::answer::Expiry;
 use crate::catalog::{Auth, AuthKind, Strategy};
+use crate::vault::Tokens;
 
 /// Below this the share of a life that is left for a refresh is larger: attempts take their time.
 const SHORT_LIFE: Duration = Duration::from_secs(300);
@@ -64,6 +65,21 @@ fn within_life(auth: &Auth, obtained_at: SystemTime, end: SystemTime, random: f6
     let least = rules.and_then(|rules| rules.min_interval).unwrap_or_default();
     let floor = if life.is_zero() { LEAST_INTERVAL } else { Duration::ZERO };
     after.max(least).max(floor)
+}
+
+/// Whether there is anything to renew these tokens by. Keys are renewed by people, and what came
+/// without a refresh token serves until it ends.
+pub fn is_renewable(auth: &Auth, tokens: Option<&Tokens>) -> bool {
+    let strategy = auth.oauth2.as_ref().and_then(|oauth2| oauth2.refresh.strategy);
+    let held = match strategy {
+        Some(Strategy::RefreshToken) => tokens.is_some_and(|tokens| tokens.refresh.is_some()),
+        None if auth.kind == AuthKind::Oauth2 => {
+            tokens.is_some_and(|tokens| tokens.refresh.is_some())
+        }
+        Some(Strategy::Exchange | Strategy::Extend) => tokens.is_some(),
+        Some(Strategy::Reissue) | None => true,
+    };
+    held && can_renew(auth)
 }
 
 fn can_renew(auth: &Auth) -> bool {

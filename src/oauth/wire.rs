@@ -22,9 +22,9 @@ use crate::clock::Clock;
 use crate::upstream::{self, Client, Phase, RequestBody};
 
 /// Of one call, from its turn to the last byte of the answer.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(15);
 /// How long a call waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(15);
 const LARGEST_ANSWER: usize = 1024 * 1024;
 const CALLS_AT_ONCE: u16 = 8;
 /// Endpoints with a gate; the idle ones beyond are forgotten.

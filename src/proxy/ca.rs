@@ -5,6 +5,8 @@
 //! Sources: RFC 5280 §4.2 (extensions), §4.2.1.10 (name constraints), RFC 8446 §4.6.1 (tickets),
 //! Apple's requirements for trusted certificates (≤ 825 days, serverAuth, SAN).
 
+mod sealed;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
@@ -163,7 +165,16 @@ impl CertificateAuthority {
     }
 
     fn read(files: &Files, settings: &CaSettings, clock: &Clock) -> Result<Self, Error> {
-        let Stored { pem, certificate, key, facts } = Stored::read(files)?;
+        Self::from_stored(files, Stored::read(files)?, settings, clock)
+    }
+
+    fn from_stored(
+        files: &Files,
+        stored: Stored,
+        settings: &CaSettings,
+        clock: &Clock,
+    ) -> Result<Self, Error> {
+        let Stored { pem, certificate, key, facts } = stored;
         if facts.not_after <= clock.now() {
             let (pem, key) = (files.pem.clone(), files.key.clone());
             return Err(Error::Expired { pem, key, at: rfc3339(facts.not_after) });
@@ -273,10 +284,24 @@ pub struct Description {
 /// `None` if there is none yet.
 pub fn describe(dir: &Path) -> Result<Option<Description>, Error> {
     let files = Files::at(dir);
-    if files.check_both_or_none()? == Found::None {
+    if !exists(&files.pem)? {
         return Ok(None);
     }
-    let Stored { pem, certificate, facts, .. } = Stored::read(&files)?;
+    let (pem, certificate, facts) = match exists(&files.key)? {
+        true => {
+            let Stored { pem, certificate, facts, .. } = Stored::read(&files)?;
+            (pem, certificate, facts)
+        }
+        // The key is in the store.
+        false => {
+            let unusable = || Error::Unusable { pem: files.pem.clone(), key: files.key.clone() };
+            let pem = files.read(&files.pem)?;
+            let certificate = CertificateDer::from_pem_slice(pem.as_bytes());
+            let certificate = certificate.map_err(|_| unusable())?;
+            let facts = Facts::of(&certificate, None).ok_or_else(unusable)?;
+            (pem, certificate, facts)
+        }
+    };
     let permitted = facts.constraints.names;
     Ok(Some(Description { pem, certificate, not_after: facts.not_after, permitted }))
 }
@@ -546,10 +571,14 @@ impl Stored {
         let unusable = || Error::Unusable { pem: files.pem.clone(), key: files.key.clone() };
         let pem = files.read(&files.pem)?;
         let key = zeroize::Zeroizing::new(files.read_key()?);
-        let key = KeyPair::from_pem(&key).map_err(|_| unusable())?;
-        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| unusable())?;
-        let facts = Facts::of(&certificate, &key).ok_or_else(unusable)?;
-        Ok(Self { pem, certificate, key, facts })
+        Self::of(pem, &key).ok_or_else(unusable)
+    }
+
+    fn of(pem: String, key: &str) -> Option<Self> {
+        let key = KeyPair::from_pem(key).ok()?;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+        let facts = Facts::of(&certificate, Some(&key))?;
+        Some(Self { pem, certificate, key, facts })
     }
 }
 
@@ -560,10 +589,11 @@ struct Facts {
 }
 
 impl Facts {
-    /// `None` unless it is a CA's and belongs to `key`.
-    fn of(certificate: &CertificateDer<'_>, key: &KeyPair) -> Option<Self> {
+    /// `None` unless it is a CA's and belongs to `key`, if there is one to compare with.
+    fn of(certificate: &CertificateDer<'_>, key: Option<&KeyPair>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-        let ours = certificate.public_key().raw == key.subject_public_key_info();
+        let public = certificate.public_key().raw;
+        let ours = key.is_none_or(|key| public == key.subject_public_key_info());
         if !certificate.is_ca() || !ours {
             return None;
         }

@@ -23,7 +23,7 @@ use super::aside::Aside;
 use super::intercept::{Inside, Prefixed};
 use super::tunnel::Opened;
 use super::{door, intercept, tunnel};
-use crate::forward::{Activity, Body, Channel, UpgradeSlot, Watched};
+use crate::forward::{Acquaintance, Activity, Body, Channel, UpgradeSlot, Watched};
 use crate::telemetry::TunnelMode;
 
 /// Streams of one HTTP/2 connection at once. 100 is what RFC 9113 §6.5.2 recommends as the least.
@@ -46,6 +46,7 @@ pub struct Connection {
     pub channel: Channel,
     pub activity: Arc<Activity>,
     pub stage: Stage,
+    pub acquaintance: Acquaintance,
     /// A WebSocket that a request has opened.
     pub switched: UpgradeSlot,
     /// A tunnel that a CONNECT has opened.
@@ -109,6 +110,7 @@ impl Connection {
             channel: arrived.channel,
             activity: arrived.activity,
             stage,
+            acquaintance: Acquaintance::default(),
             switched: UpgradeSlot::default(),
             opened: Mutex::new(None),
             on_upgrade: Mutex::new(None),

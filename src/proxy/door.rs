@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::connection::Connection;
 use super::{Doors, magic, tunnel};
-use crate::forward::{Body, Identity, Inbound, Opening, Refusal, Target, World, authenticate};
+use crate::forward::{Body, Identity, Inbound, Opening, Refusal, Target, World};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
 use crate::telemetry::{AuditEvent, AuthFailure, Door};
@@ -68,8 +68,13 @@ fn enter(connection: &Connection, world: &World, parts: &Parts) -> Result<Entere
         _ => return Err(Refusal::NotForwarded("only http and https are forwarded")),
     };
     let default_port = if secure { 443 } else { 80 };
-    let authority = Authority::parse(authority.as_str(), default_port);
-    check_host_field(parts, default_port, authority.as_ref().ok())?;
+    let text = authority.as_str();
+    let authority = Authority::parse(text, default_port);
+    // Nearly every client writes both alike, and then one is as good as the other.
+    let alike = || parts.headers.get(HOST).is_some_and(|host| host.as_bytes() == text.as_bytes());
+    if authority.is_err() || !alike() {
+        check_host_field(parts, default_port, authority.as_ref().ok())?;
+    }
     let identity = identify(connection, world, &parts.headers)?;
     let Authority { host, port } = authority?;
     if host.as_str() == magic::HOST {
@@ -105,7 +110,9 @@ pub fn identify(
     world: &World,
     headers: &http::HeaderMap,
 ) -> Result<Identity, Refusal> {
-    authenticate(world, &connection.channel, headers)
+    connection
+        .acquaintance
+        .authenticate(world, &connection.channel, headers)
         .map_err(|refusal| note_stranger(&connection.doors, connection.peer.ip(), refusal))
 }
 

@@ -93,32 +93,41 @@ async fn admit(
     let activity = registered.activity.clone();
     let local = stream.local_addr();
     let stream = Watched::new(stream, activity.clone());
-    let arrived = |channel| Arrived { peer, channel, activity: activity.clone() };
-    match protocol {
-        Protocol::Clear => {
-            connection::serve(&doors, stream, arrived(Channel::Anonymous), false).await;
+    let channel = match protocol {
+        Protocol::Clear => Channel::Anonymous,
+        Protocol::Own { caller, admits } if local.is_ok_and(|local| admits(local, peer)) => {
+            Channel::Listener(caller)
         }
-        Protocol::Own { caller, admits } => {
-            if local.is_ok_and(|local| admits(local, peer)) {
-                connection::serve(&doors, stream, arrived(Channel::Listener(caller)), false).await;
-            }
-        }
+        Protocol::Own { .. } => return,
+        // Boxed: most listeners are not of this kind, and every connection would have its room.
         Protocol::Tls(config) => {
-            activity.becomes_opaque();
-            let handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
-            let timed = tokio::time::timeout(doors.limits.handshake_timeout, handshake).await;
-            // A failed handshake with the proxy itself is the client's to report.
-            let Ok(Ok(tls)) = timed else { return };
-            let (_, session) = tls.get_ref();
-            let channel = match session.peer_certificates().and_then(<[_]>::first) {
-                Some(certificate) => Channel::Certificate(certificate_names(certificate)),
-                None => Channel::Anonymous,
-            };
-            let http2 = session.alpn_protocol() == Some(b"h2");
-            if !http2 {
-                activity.reads_heads();
-            }
-            connection::serve(&doors, Box::new(tls), arrived(channel), http2).await;
+            let arrived = Arrived { peer, channel: Channel::Anonymous, activity };
+            return Box::pin(admit_tls(&doors, stream, arrived, config)).await;
         }
+    };
+    connection::serve(&doors, stream, Arrived { peer, channel, activity }, false).await;
+}
+
+/// One that speaks TLS with the proxy itself.
+async fn admit_tls(
+    doors: &Arc<Doors>,
+    stream: Watched<TcpStream>,
+    arrived: Arrived,
+    config: Arc<ServerConfig>,
+) {
+    arrived.activity.becomes_opaque();
+    let handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
+    let timed = tokio::time::timeout(doors.limits.handshake_timeout, handshake).await;
+    // A failed handshake with the proxy itself is the client's to report.
+    let Ok(Ok(tls)) = timed else { return };
+    let (_, session) = tls.get_ref();
+    let channel = match session.peer_certificates().and_then(<[_]>::first) {
+        Some(certificate) => Channel::Certificate(certificate_names(certificate)),
+        None => Channel::Anonymous,
+    };
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    if !http2 {
+        arrived.activity.reads_heads();
     }
+    connection::serve(doors, Box::new(tls), Arrived { channel, ..arrived }, http2).await;
 }

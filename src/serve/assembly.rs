@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use super::know;
+use super::{MayCreate, know, master_keys};
 use crate::config::Config;
 use crate::credentials::{self, Keeper};
 use crate::forward::{Forwarder, Stored, World, WorldError};
+use crate::vault::Vault;
 
 pub(super) struct Assembly {
     pub(super) forwarder: Arc<Forwarder>,
@@ -51,6 +52,9 @@ impl Assembly {
         let mut parts = self.parts.lock().await;
         if let Some(keeper) = &self.keeper {
             keeper.use_catalog(config.catalog.clone());
+            if let Err(error) = take_keys(keeper.vault(), config).await {
+                tracing::error!("the master key stays as it was: {error}");
+            }
         }
         let stored = self.read_store(&parts.stored).await;
         let config = Arc::new(config.clone());
@@ -111,6 +115,11 @@ impl Assembly {
         parts.config = config;
         parts.stored = stored;
     }
+}
+
+async fn take_keys(vault: &Vault, config: &Config) -> Result<(), super::Error> {
+    let keys = master_keys(config, MayCreate::No).await?;
+    vault.use_keys(keys).await.map_err(super::Error::Store)
 }
 
 fn keep_fresh(forwarder: &Forwarder) -> JoinHandle<()> {

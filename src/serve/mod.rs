@@ -23,7 +23,10 @@ pub use crate::telemetry::Sink;
 pub use load::{LoadError, Loaded, Source, load};
 pub use reload::Watch;
 pub use settings::unreadable_files;
-pub use store::{database_file, master_key_file, open_vault, vault_settings};
+pub use store::{
+    MASTER_KEY_VARIABLE, MayCreate, database_file, key_file_in_use, master_key_file, master_keys,
+    open_vault, vault_settings,
+};
 pub use workshop::Workshop;
 
 use assembly::Assembly;
@@ -34,7 +37,8 @@ use settings::{
 use crate::api::{self, Api};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::credentials::{self, Keeper};
+use crate::connect::{self, Webhooks};
+use crate::credentials::{self, Keeper, Links};
 use crate::forward::{self, Forwarder, Stored, World, WorldError};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
@@ -44,9 +48,9 @@ use crate::proxy::{Doors, Listener, Protocol};
 use crate::sources;
 use crate::telemetry::{self, AuditEvent, Pool, Telemetry};
 use crate::upstream::{self, OwnAddresses};
-use crate::vault;
-use crate::web::Web;
+use crate::vault::{self, Vault};
 use crate::web::admin::{self, Readiness};
+use crate::web::{Reconnect, Web};
 
 /// What a process that embeds the server decides, beside the config.
 pub struct Options {
@@ -100,6 +104,8 @@ pub enum Error {
         "there is no store: vault.url is \"off\", so accounts are declared in the configuration"
     )]
     NoStore,
+    #[error("the system gives no random bytes")]
+    NoRandom,
     #[error("the store could not be read: {0}")]
     Store(#[source] vault::Error),
     #[error("upstream.proxy.credentials: {0}")]
@@ -132,6 +138,8 @@ pub struct Running {
     doors: Arc<Doors>,
     readiness: Arc<Readiness>,
     assembly: Arc<Assembly>,
+    /// Takes in what changes in the store.
+    following: JoinHandle<()>,
     accepting: TaskTracker,
     background: Vec<JoinHandle<()>>,
     /// Locked for as long as this server may write to its data directory.
@@ -150,18 +158,21 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     // `run` may work beside a server: all that it writes there has names of its own.
     let lock = options.own.is_none().then(|| lock_data_dir(&config)).transpose()?;
     let telemetry = Arc::new(Telemetry::open(telemetry_settings(&config, &options))?);
-    let (ca, ca_opened) = CertificateAuthority::open_or_create(
-        &config.data_dir,
-        &ca_settings(&config),
-        &options.clock,
-    )?;
+    let vault = open_vault(&config, &options.clock).await?;
+    let (ca, ca_opened) = authority(&config, vault.as_ref(), &options.clock).await?;
     let ca = Arc::new(ca);
     let sockets = Sockets::bind(&config, &options)?;
     let own = OwnAddresses::default();
     own.set(sockets.addresses());
     let upstream = upstream::Client::new(upstream_settings(&config.upstream).await?, own)?;
     let mut warnings = upstream.warnings().to_vec();
-    let keeper = keeper(&config, &options, &upstream, &telemetry).await?;
+    let keeper = match vault {
+        Some(vault) => {
+            let links = links(&vault, &config, sockets.web.as_ref()).await?;
+            Some(keeper(vault, links, &config, &options, &upstream, &telemetry).await?)
+        }
+        None => None,
+    };
     let stored = match &keeper {
         Some(keeper) => Stored::read(keeper).await.map_err(Error::Store)?,
         None => Stored::default(),
@@ -193,12 +204,14 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     readiness.set_config(true);
     watch_metrics(&telemetry, &forwarder, &ca);
     note_start(&telemetry, &config, &ca, ca_opened);
+    let following = tokio::spawn(assembly.clone().follow_store());
     let mut running = Running {
         proxy: sockets.proxy.iter().filter_map(address_of).collect(),
         proxy_tls: sockets.proxy_tls.iter().filter_map(address_of).collect(),
         web: sockets.web.as_ref().and_then(address_of),
         admin: sockets.admin.as_ref().and_then(address_of),
         assembly,
+        following,
         ca,
         ca_opened,
         telemetry,
@@ -214,8 +227,10 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     };
     running.accept(sockets, options.own)?;
     running.background.push(tokio::spawn(sweep(running.doors.clone())));
-    running.background.push(tokio::spawn(running.assembly.clone().follow_store()));
     if let Some(keeper) = keeper {
+        running.deliver_webhooks(&keeper, &options.clock).await?;
+        let keys = store::follow_key_file(keeper.vault().clone(), running.config.clone());
+        running.background.push(tokio::spawn(keys));
         running.background.push(tokio::spawn(tidy(keeper.vault().clone())));
         running.background.push(tokio::spawn(keeper.run()));
     }
@@ -241,8 +256,9 @@ impl Running {
             }
         }
         if let Some(socket) = sockets.web {
-            let web =
-                Arc::new(Web { doors: self.doors.clone(), api: self.api(), hosts: self.hosts() });
+            let (api, hosts) = (self.api(), self.hosts());
+            let reconnect = self.keeper().cloned().and_then(Reconnect::of);
+            let web = Arc::new(Web { doors: self.doors.clone(), api, hosts, reconnect });
             self.accepting.spawn(web.run(socket));
         }
         if let Some(socket) = sockets.admin {
@@ -255,22 +271,48 @@ impl Running {
 
     fn api(&self) -> Option<Api> {
         let keeper = self.assembly.keeper.clone()?;
-        let settings =
-            api::Settings { export: self.config.vault.export, url: self.config.web.url.clone() };
+        let settings = api::Settings {
+            export: self.config.vault.export,
+            url: self.config.web.public_url.clone(),
+        };
         Some(Api::new(self.forwarder.clone(), keeper, settings))
     }
 
     /// Names by which the web listener may be addressed.
     fn hosts(&self) -> Vec<Host> {
-        let url = self.config.web.url.as_deref();
+        let url = self.config.web.public_url.as_deref();
         let authority = url.and_then(|url| url.split_once("://")).map(|(_, authority)| authority);
         let own = authority.and_then(|text| Authority::parse(text, 443).ok());
         let own = own.map(|authority| authority.host);
         self.config.web.hosts.iter().cloned().chain(own).collect()
     }
 
+    /// In every process that serves: what is queued may have been queued elsewhere.
+    async fn deliver_webhooks(&mut self, keeper: &Keeper, clock: &Clock) -> Result<(), Error> {
+        let Some(webhook) = &self.config.webhook else { return Ok(()) };
+        let secret = match &webhook.secret {
+            Some(secret) => Some(sources::read(secret).await),
+            None => None,
+        };
+        let secret = secret.transpose();
+        let webhooks = Webhooks {
+            vault: keeper.vault().clone(),
+            upstream: self.forwarder.upstream.clone(),
+            secret: secret.map_err(|source| Error::Secret { key: "webhook.secret", source })?,
+            clock: clock.clone(),
+        };
+        let closing = self.doors.draining.clone();
+        self.background.push(tokio::spawn(webhooks.run(closing)));
+        Ok(())
+    }
+
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Who looks after the accounts of the store, if there is one.
+    pub fn keeper(&self) -> Option<&Arc<Keeper>> {
+        self.assembly.keeper.as_ref()
     }
 
     /// Where this server records what it does, if it does.
@@ -325,6 +367,7 @@ impl Running {
         }
         if let Some(keeper) = &self.assembly.keeper {
             keeper.close(LAST_REFRESH).await;
+            self.following.abort();
             keeper.vault().close().await;
         }
         self.telemetry.event(&AuditEvent::ServerStopped { reason: "drained" });
@@ -339,6 +382,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.doors.draining.cancel();
+        self.following.abort();
         for task in &self.background {
             task.abort();
         }
@@ -426,13 +470,37 @@ fn lock_data_dir(config: &Config) -> Result<std::fs::File, Error> {
 ///
 /// # Errors
 /// When the data directory cannot be used, or what is there is no CA.
-pub fn open_ca(config: &Config) -> Result<(CertificateAuthority, Opened), Error> {
+pub async fn open_ca(config: &Config) -> Result<(CertificateAuthority, Opened), Error> {
     create_private_dir(&config.data_dir)?;
-    Ok(CertificateAuthority::open_or_create(
-        &config.data_dir,
-        &ca_settings(config),
-        &Clock::System,
-    )?)
+    let vault = open_vault(config, &Clock::System).await?;
+    let opened = authority(config, vault.as_ref(), &Clock::System).await;
+    if let Some(vault) = vault {
+        vault.close().await;
+    }
+    opened
+}
+
+/// The name of the CA among the store's sealed items.
+const CA_ITEM: &str = "ca";
+
+/// The CA, from the store where there is one. One that lies in files moves into it.
+async fn authority(
+    config: &Config,
+    vault: Option<&Vault>,
+    clock: &Clock,
+) -> Result<(CertificateAuthority, Opened), Error> {
+    let (dir, settings) = (&config.data_dir, ca_settings(config));
+    let Some(vault) = vault else {
+        return Ok(CertificateAuthority::open_or_create(dir, &settings, clock)?);
+    };
+    if let Some(bundle) = vault.sealed_item(CA_ITEM).await.map_err(Error::Store)? {
+        return Ok(CertificateAuthority::open_bundle(dir, &bundle, &settings, clock)?);
+    }
+    let (bundle, opened) = CertificateAuthority::bundle(dir, &settings, clock)?;
+    // Of nodes that start together, the first one's counts.
+    let kept = vault.sealed_item_or(CA_ITEM, &bundle).await.map_err(Error::Store)?;
+    let (ca, _) = CertificateAuthority::open_bundle(dir, &kept, &settings, clock)?;
+    Ok((ca, opened))
 }
 
 fn watch_metrics(telemetry: &Telemetry, forwarder: &Forwarder, ca: &Arc<CertificateAuthority>) {
@@ -466,14 +534,31 @@ fn note_start(telemetry: &Telemetry, config: &Config, ca: &CertificateAuthority,
 /// A refresh that is under way at the end may have spent a token: its answer is waited for.
 const LAST_REFRESH: Duration = Duration::from_secs(20);
 
-/// Opens the store, and who looks after its accounts.
+/// The name of the key that signs links among the store's sealed items.
+const LINKS_ITEM: &str = "links";
+
+/// Links to our own pages, where there are any: by the address that people know, else by ours.
+async fn links(
+    vault: &Vault,
+    config: &Config,
+    web: Option<&TcpListener>,
+) -> Result<Option<Arc<Links>>, Error> {
+    let Some(address) = web.and_then(address_of) else { return Ok(None) };
+    let base = config.web.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let fresh = connect::unguessable().map_err(|_| Error::NoRandom)?;
+    let key = vault.sealed_item_or(LINKS_ITEM, &fresh).await.map_err(Error::Store)?;
+    Ok(Some(Arc::new(Links::new(&base, &key))))
+}
+
+/// Who looks after the store's accounts.
 async fn keeper(
+    vault: Vault,
+    links: Option<Arc<Links>>,
     config: &Config,
     options: &Options,
     upstream: &upstream::Client,
     telemetry: &Arc<Telemetry>,
-) -> Result<Option<Arc<Keeper>>, Error> {
-    let Some(vault) = open_vault(config, &options.clock).await? else { return Ok(None) };
+) -> Result<Arc<Keeper>, Error> {
     if options.own.is_none() {
         // What this node held when it ended, however it ended, it may take up again at once.
         vault.release_own_leases().await.map_err(Error::Store)?;
@@ -484,8 +569,11 @@ async fn keeper(
         telemetry: telemetry.clone(),
         clock: options.clock.clone(),
         catalog: config.catalog.clone(),
+        webhook: config.webhook.as_ref().map(|webhook| webhook.url.clone()),
+        links,
+        writes_notes: options.own.is_none(),
     };
-    Ok(Some(Keeper::new(settings)))
+    Ok(Keeper::new(settings))
 }
 
 /// Sessions, connect tokens and flows that have expired go; every node may do it.

@@ -152,7 +152,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         let (unmatched, unbound) = (Untouched::Deny, Untouched::Deny);
         format!("{:?}", Proxy { unmatched, unbound, ..c.proxy.clone() })
     };
-    let parts: [(&str, bool); 9] = [
+    let webhook = |c: &Config| c.webhook.as_ref().map(|webhook| webhook.url.clone());
+    let parts: [(&str, bool); 10] = [
         ("data_dir", old.data_dir != new.data_dir),
         ("[proxy]", proxy(old) != proxy(new)),
         ("[web]", format!("{:?}", old.web) != format!("{:?}", new.web)),
@@ -161,6 +162,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("[upstream]", upstream(old) != upstream(new)),
         ("[log]", format!("{:?}", old.log) != format!("{:?}", new.log)),
         ("[audit]", format!("{:?}", old.audit) != format!("{:?}", new.audit)),
+        ("[webhook]", webhook(old) != webhook(new)),
         ("[vault]", !old.vault.store.same_as(&new.vault.store)),
     ];
     let changed = parts.iter().filter(|(_, changed)| *changed);

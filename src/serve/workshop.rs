@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::settings::upstream_settings;
 use super::{Error, open_vault};
 use crate::clock::Clock;
-use crate::config::{Config, LogFormat};
+use crate::config::{Caller, Config, LogFormat};
 use crate::connect::Connector;
 use crate::credentials::{self, Keeper};
+use crate::forward::Stored;
 use crate::oauth::Engine;
 use crate::telemetry::{self, LogSettings, Sink, Style, Telemetry};
 use crate::upstream::{self, OwnAddresses};
@@ -43,9 +44,20 @@ impl Workshop {
             telemetry: Arc::new(quiet(&config, &clock)?),
             clock,
             catalog: config.catalog.clone(),
+            links: None,
+            writes_notes: false,
+            webhook: config.webhook.as_ref().map(|webhook| webhook.url.clone()),
         });
         let connector = Connector::new(keeper.clone());
         Ok(Self { config, keeper, connector, upstream })
+    }
+
+    /// The store's callers, as requests meet them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn callers(&self) -> Result<Vec<Caller>, Error> {
+        Ok(Stored::read(&self.keeper).await.map_err(Error::Store)?.into_callers())
     }
 
     pub fn vault(&self) -> &Vault {

@@ -144,45 +144,49 @@ impl Drop for Detached {
     }
 }
 
-/// Sends one request and waits for the head of its answer.
-pub(super) async fn exchange(
+/// Sends one request and waits for the head of its answer. The request is on its way before the
+/// future is made, which therefore has no room for it.
+pub(super) fn exchange<'a>(
     mut lease: Lease,
     request: Request<RequestBody>,
-    limits: &Limits,
-    tracker: &TaskTracker,
-) -> Result<Response<ResponseBody>, Failure> {
+    limits: &'a Limits,
+    tracker: &'a TaskTracker,
+) -> impl Future<Output = Result<Response<ResponseBody>, Failure>> + use<'a> {
     let progress = request.body().progress().cloned();
     let asked = message::Asked::of(&request);
     if asked.upgrade {
         lease = lease.map(Connection::upgradable);
     }
-    let mut response = head(&mut lease, request, progress.as_deref(), limits).await?;
-    message::check_answer(&mut response, &asked).map_err(Failure::Protocol)?;
-    let (parts, incoming) = response.into_parts();
-    // RFC 9112 §9.3.
-    lease.connection().persists =
-        parts.version == Version::HTTP_11 && !parts.headers.contains_key(CONNECTION);
-    let idle = limits.idle_timeout;
-    let source = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        let (connection, _) = lease.into_connection();
-        if let Some(driver) = connection.driver {
-            tracker.spawn(driver);
-        }
-        Source::Ended
-    } else {
-        source(lease, progress.as_deref(), tracker)
-    };
-    Ok(Response::from_parts(parts, ResponseBody::new(incoming, source, idle)))
+    let answer = lease.connection().send(request);
+    async move {
+        let mut response = head(&mut lease, answer, progress.as_deref(), limits).await?;
+        message::check_answer(&mut response, &asked).map_err(Failure::Protocol)?;
+        let (parts, incoming) = response.into_parts();
+        // RFC 9112 §9.3.
+        lease.connection().persists =
+            parts.version == Version::HTTP_11 && !parts.headers.contains_key(CONNECTION);
+        let idle = limits.idle_timeout;
+        let source = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            let (connection, _) = lease.into_connection();
+            if let Some(driver) = connection.driver {
+                tracker.spawn(driver);
+            }
+            Source::Ended
+        } else {
+            source(lease, progress.as_deref(), tracker)
+        };
+        Ok(Response::from_parts(parts, ResponseBody::new(incoming, source, idle)))
+    }
 }
 
 async fn head(
     lease: &mut Lease,
-    request: Request<RequestBody>,
+    answer: impl Future<Output = Sent>,
     progress: Option<&Progress>,
     limits: &Limits,
 ) -> Result<Response<Incoming>, Failure> {
     let connection = lease.connection();
-    let mut answer = pin!(connection.send(request));
+    let mut answer = pin!(answer);
     let mut wait = HeadWait::new(limits.first_byte_timeout, progress);
     connection.deadline.start(limits.first_byte_timeout);
     let result = std::future::poll_fn(|cx| {

@@ -72,6 +72,19 @@ pub struct HealthError {
     pub at: SystemTime,
 }
 
+impl Health {
+    /// One failure may be a hiccup; an OAuth client that is refused is none.
+    pub fn is_unhealthy(&self) -> bool {
+        let refused = |error: &HealthError| error.code == HealthError::APP_CREDENTIALS;
+        self.failures >= 2 || self.failures > 0 && self.error.as_ref().is_some_and(refused)
+    }
+}
+
+impl HealthError {
+    /// The provider refuses the OAuth client, so all of its accounts.
+    pub const APP_CREDENTIALS: &str = "app_credentials";
+}
+
 /// What is sealed together, with one key, whenever any of it is written.
 #[derive(Clone, Default)]
 pub struct Credentials {

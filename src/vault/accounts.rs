@@ -243,6 +243,7 @@ async fn insert(
         failures, expires_at, refresh_expires_at, obtained_at, next_refresh_at, last_used_at, \
         created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
         0, 0, $14, $15, $16, $17, $18, $19, $20)";
+    tx.seals(&sealed.key);
     let query = sql(insert)
         .bind(id.to_string())
         .bind(nickname.to_string())
@@ -265,7 +266,6 @@ async fn insert(
         .bind(now)
         .bind(now);
     tx.run(query).await?;
-    tx.seals();
     tx.note(Noted::Account(id.clone()));
     lock(tx, &id).await?.ok_or_else(|| unexpected("account.id"))
 }
@@ -284,6 +284,7 @@ async fn reconnect(
         lease_owner = NULL, lease_until = NULL, attempt = NULL, attempt_at = NULL, \
         committed_attempt = NULL, last_used_at = $11, updated_at = $12 WHERE id = $13";
     let validity = with.validity;
+    tx.seals(&sealed.key);
     let query = sql(update)
         .bind(sealed.bytes)
         .bind(sealed.key)
@@ -299,7 +300,6 @@ async fn reconnect(
         .bind(now)
         .bind(account.id.to_string());
     tx.run(query).await?;
-    tx.seals();
     tx.note(Noted::Account(account.id.clone()));
     Ok(())
 }

@@ -49,6 +49,7 @@ impl Vault {
         let insert = "INSERT INTO oauth_client (id, app, auth, name, client_id, secrets, \
             secrets_key, redirect_uri, scopes, fields, created_at, updated_at) \
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+        let active = Some(sealed.key.clone());
         let query = sql(insert)
             .bind(id.to_string())
             .bind(details.app.to_string())
@@ -62,7 +63,7 @@ impl Vault {
             .bind(json_map(&details.fields))
             .bind(now)
             .bind(now);
-        self.store.change_sealed(Some(Noted::OAuthClient(id.clone())), query).await?;
+        self.store.change_sealed(Some(Noted::OAuthClient(id.clone())), active, query).await?;
         self.oauth_client(&id).await?.ok_or_else(|| unexpected("oauth_client.id"))
     }
 
@@ -76,6 +77,7 @@ impl Vault {
     ) -> Result<bool, Error> {
         let sealed = secrets.map(|s| seal_secrets(&self.store, place(id), s)).transpose()?;
         let (bytes, key) = sealed.map(|sealed| (sealed.bytes, sealed.key)).unzip();
+        let active = key.clone();
         let update = "UPDATE oauth_client SET name = $1, client_id = $2, redirect_uri = $3, \
             scopes = $4, fields = $5, secrets = COALESCE($6, secrets), \
             secrets_key = COALESCE($7, secrets_key), updated_at = $8 WHERE id = $9";
@@ -89,7 +91,7 @@ impl Vault {
             .bind(key)
             .bind(self.store.now())
             .bind(id.to_string());
-        Ok(self.store.change_sealed(Some(Noted::OAuthClient(id.clone())), query).await? > 0)
+        Ok(self.store.change_sealed(Some(Noted::OAuthClient(id.clone())), active, query).await? > 0)
     }
 
     pub async fn oauth_clients(&self) -> Result<Vec<OAuthClientRecord>, Error> {

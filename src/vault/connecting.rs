@@ -101,6 +101,7 @@ impl Vault {
         let sealed = seal_secrets(&self.store, flow_place(&row), &flow.secrets)?;
         let insert = "INSERT INTO pending_flow (state_digest, details, secrets, secrets_key, \
                       expires_at, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+        let active = Some(sealed.key.clone());
         let query = sql(insert)
             .bind(row)
             .bind(flow.details.clone())
@@ -108,7 +109,7 @@ impl Vault {
             .bind(sealed.key)
             .bind(ms(flow.expires_at))
             .bind(self.store.now());
-        self.store.change_sealed(None, query).await.map(|_| ())
+        self.store.change_sealed(None, active, query).await.map(|_| ())
     }
 
     /// Takes a flow out of the store: of several callbacks with one state only the first finds

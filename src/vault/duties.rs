@@ -122,12 +122,13 @@ impl Vault {
         let sealed = self.store.seal(item_place(name), secret.expose().as_bytes())?;
         let insert = "INSERT INTO sealed_item (name, secret, secret_key, updated_at) \
                       VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO NOTHING";
+        let active = Some(sealed.key.clone());
         let query = sql(insert)
             .bind(name.to_owned())
             .bind(sealed.bytes)
             .bind(sealed.key)
             .bind(self.store.now());
-        self.store.change_sealed(None, query).await?;
+        self.store.change_sealed(None, active, query).await?;
         self.sealed_item(name).await?.ok_or_else(|| unexpected("sealed_item.name"))
     }
 
@@ -136,12 +137,13 @@ impl Vault {
         let upsert = "INSERT INTO sealed_item (name, secret, secret_key, updated_at) \
             VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO UPDATE SET secret = excluded.secret, \
             secret_key = excluded.secret_key, updated_at = excluded.updated_at";
+        let active = Some(sealed.key.clone());
         let query = sql(upsert)
             .bind(name.to_owned())
             .bind(sealed.bytes)
             .bind(sealed.key)
             .bind(self.store.now());
-        self.store.change_sealed(None, query).await.map(|_| ())
+        self.store.change_sealed(None, active, query).await.map(|_| ())
     }
 
     pub async fn sealed_item(&self, name: &str) -> Result<Option<Secret>, Error> {

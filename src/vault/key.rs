@@ -65,14 +65,28 @@ impl MasterKey {
 
     /// Reads the key file, or makes it with a new key (mode 0600) if there is neither a file nor
     /// a database. Beside a database a missing file is an error: a new key would open nothing in
-    /// it, and would hide that the old one is lost.
-    pub fn read_or_create(path: &Path, database_exists: bool) -> Result<Self, KeyError> {
+    /// it, and would hide that the old one is lost. The first line is the active key; during a
+    /// rotation the former one is on the second.
+    pub fn read_or_create(path: &Path, database_exists: bool) -> Result<Vec<Self>, KeyError> {
         match File::open(path) {
             Ok(file) => read(path, file),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, error)),
             Err(_) if database_exists => Err(KeyError::Missing { path: path.to_owned() }),
             Err(_) => create(path),
         }
+    }
+
+    /// Replaces the key file, whole or not at all: the active key first.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old file is there then.
+    pub fn replace_file(path: &Path, keys: &[&Self]) -> Result<(), KeyError> {
+        let beside = path.with_extension(format!("new-{}", std::process::id()));
+        let put = write_new(&beside, keys).and_then(|()| std::fs::rename(&beside, path));
+        put.and_then(|()| sync_folder(path)).map_err(|error| {
+            let _ = std::fs::remove_file(&beside);
+            failed(path, error)
+        })
     }
 
     /// How the key is written down, for `countersign keys` and the key file.
@@ -122,7 +136,7 @@ impl std::fmt::Debug for KeyId {
 }
 
 /// A file that others may read has given the key away already; using it would hide that.
-fn read(path: &Path, mut file: File) -> Result<MasterKey, KeyError> {
+fn read(path: &Path, mut file: File) -> Result<Vec<MasterKey>, KeyError> {
     let about = file.metadata().map_err(|e| failed(path, e))?;
     let refuse = |reason| Err(KeyError::File { path: path.to_owned(), reason });
     if !about.is_file() {
@@ -139,19 +153,23 @@ fn read(path: &Path, mut file: File) -> Result<MasterKey, KeyError> {
     }
     let mut text = Zeroizing::new(String::with_capacity(MAX_FILE_BYTES as usize));
     file.read_to_string(&mut text).map_err(|e| failed(path, e))?;
-    MasterKey::from_text(&Secret::from(std::mem::take(&mut *text)))
+    let keys = text.lines().filter(|line| !line.trim().is_empty());
+    let keys: Vec<MasterKey> = keys
+        .map(|line| MasterKey::from_text(&Secret::from(line.to_owned())))
+        .collect::<Result<_, _>>()?;
+    if keys.is_empty() { Err(KeyError::Malformed) } else { Ok(keys) }
 }
 
 /// Written beside and linked into place, so that a crash leaves a whole key or none, and of two
 /// processes that start together one wins and the other reads the winner's key.
-fn create(path: &Path) -> Result<MasterKey, KeyError> {
+fn create(path: &Path) -> Result<Vec<MasterKey>, KeyError> {
     let key = MasterKey::generate()?;
     let beside = path.with_extension(format!("new-{}", std::process::id()));
-    let made = write_new(&beside, &key).and_then(|()| std::fs::hard_link(&beside, path));
+    let made = write_new(&beside, &[&key]).and_then(|()| std::fs::hard_link(&beside, path));
     // Whatever happened, the file beside must not stay.
     let _ = std::fs::remove_file(&beside);
     match made {
-        Ok(()) => sync_folder(path).map(|()| key).map_err(|e| failed(path, e)),
+        Ok(()) => sync_folder(path).map(|()| vec![key]).map_err(|e| failed(path, e)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             read(path, File::open(path).map_err(|e| failed(path, e))?)
         }
@@ -159,11 +177,13 @@ fn create(path: &Path) -> Result<MasterKey, KeyError> {
     }
 }
 
-fn write_new(path: &Path, key: &MasterKey) -> io::Result<()> {
+fn write_new(path: &Path, keys: &[&MasterKey]) -> io::Result<()> {
     let _ = std::fs::remove_file(path);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(key.to_text().expose().as_bytes())?;
-    file.write_all(b"\n")?;
+    for key in keys {
+        file.write_all(key.to_text().expose().as_bytes())?;
+        file.write_all(b"\n")?;
+    }
     file.sync_all()
 }
 
@@ -247,7 +267,13 @@ mod tests {
         let made = MasterKey::read_or_create(&path, false).unwrap();
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
         let read = MasterKey::read_or_create(&path, true).unwrap();
-        assert_eq!(made.id(), read.id());
+        assert_eq!(made[0].id(), read[0].id());
+        let next = MasterKey::generate().unwrap();
+        MasterKey::replace_file(&path, &[&next, &read[0]]).unwrap();
+        let both = MasterKey::read_or_create(&path, true).unwrap();
+        let ids: Vec<KeyId> = both.iter().map(MasterKey::id).collect();
+        assert_eq!(ids, [next.id(), read[0].id()]);
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
         assert_eq!(dir.path().read_dir().unwrap().count(), 1, "nothing is left beside it");
     }
 

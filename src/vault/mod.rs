@@ -8,6 +8,7 @@ mod account;
 mod accounts;
 mod backup;
 mod callers;
+mod census;
 mod changes;
 mod clients;
 mod connecting;
@@ -91,6 +92,26 @@ impl Vault {
         let (engine, pools) = opening.open(&settings.location).await?;
         let store = Store::new(engine, pools, keys, settings.node, settings.clock);
         Ok(Self { store: Arc::new(store) })
+    }
+
+    /// From now on the first of `keys` seals, and all of them open: for a change of the master key
+    /// while this node runs.
+    ///
+    /// # Errors
+    /// When they do not open all that is stored; then those of before stay in use.
+    pub async fn use_keys(&self, keys: Vec<MasterKey>) -> Result<(), Error> {
+        let given: Vec<String> = keys.iter().map(|key| key.id().to_string()).collect();
+        let listed = self.store.all(store::sql("SELECT id FROM master_key")).await?;
+        let listed = listed.iter().map(|row| row.text("id")).collect::<Result<Vec<_>, _>>()?;
+        let fits = listed.iter().all(|id| given.contains(id));
+        let active_is_known = given.first().is_some_and(|active| listed.contains(active));
+        match seal::Keys::new(keys).filter(|_| fits && active_is_known) {
+            Some(keys) => {
+                self.store.use_keys(keys);
+                Ok(())
+            }
+            None => Err(Error::conflict("the master key does not fit the store")),
+        }
     }
 
     /// What has changed from now on, in any process.

@@ -182,13 +182,14 @@ impl Vault {
         let query = "SELECT id, version, next_refresh_at, expires_at FROM account \
             WHERE dead = 0 AND next_refresh_at IS NOT NULL AND next_refresh_at <= $1 \
             AND (COALESCE(last_used_at, 0) >= $2 OR COALESCE(obtained_at, created_at) <= $3) \
-            AND COALESCE(lease_until, 0) <= $4 \
-            ORDER BY COALESCE(expires_at, next_refresh_at), id LIMIT $5";
+            AND (COALESCE(lease_until, 0) <= $4 OR lease_until > $5) \
+            ORDER BY COALESCE(expires_at, next_refresh_at), id LIMIT $6";
         let query = sql(query)
             .bind(ms(before))
             .bind(ms(used_since))
             .bind(ms(kept_since))
             .bind(self.store.now())
+            .bind(self.store.now() + LONGEST_LEASE_MS)
             .bind(i64::from(limit));
         self.store.all(query).await?.iter().map(due_of).collect()
     }
@@ -229,7 +230,7 @@ fn refusal(row: &Row, seen: i64, now: i64) -> Result<Option<Claim>, Error> {
         Some(Claim::Dead)
     } else if version != seen {
         Some(Claim::Moved(version))
-    } else if until > now {
+    } else if until > now && until <= now + LONGEST_LEASE_MS {
         Some(Claim::Held { until: at(until) })
     } else {
         None
@@ -288,6 +289,7 @@ async fn commit(
         error_message = NULL, error_at = NULL, lease_owner = NULL, lease_until = NULL, \
         attempt = NULL, attempt_at = NULL, committed_attempt = $11, updated_at = $12 \
         WHERE id = $13 AND version = $14 AND attempt = $15";
+    let key = row.sealed.key.clone();
     let query = sql(update)
         .bind(row.sealed.bytes)
         .bind(row.sealed.key)
@@ -307,7 +309,7 @@ async fn commit(
     if tx.run(query).await? == 0 {
         return already_committed(tx, &attempt).await;
     }
-    tx.seals();
+    tx.seals(&key);
     let version = attempt.version + 1;
     tx.note(Noted::Account(attempt.account));
     Ok(Committed::Done { version })
@@ -365,3 +367,5 @@ pub(super) fn lease_ms(lease: Duration) -> i64 {
 }
 
 const ATTEMPT_CHARS: usize = 22;
+/// No lease is longer: one that seems to be was taken while the clock was ahead.
+const LONGEST_LEASE_MS: i64 = 10 * 60 * 1000;

@@ -76,7 +76,7 @@ impl Vault {
     /// `false`: somebody sealed with another key since, so there is more to do. Striking a key
     /// off waits for the transactions that are sealing with it, and makes later ones fail.
     async fn retire_other_keys(&self) -> Result<bool, Error> {
-        let active = self.store.keys.active().id().to_string();
+        let active = self.store.keys().active().id().to_string();
         self.store
             .write(move |tx| {
                 Box::pin(async move {
@@ -117,13 +117,13 @@ async fn rewrap(store: &Store, tx: &mut Tx, sealed: &Sealed, after: String) -> R
         "SELECT {id} AS id, {column} AS sealed, CAST({version} AS BIGINT) AS version FROM {table} \
          WHERE {key} <> $1 AND {id} > $2 ORDER BY {id} LIMIT {STEP}{lock}"
     );
-    let active = store.keys.active().id().to_string();
+    let active = store.keys().active().id().to_string();
     let rows = tx.all(sql_of(select).bind(active).bind(after)).await?;
     let mut step = Step { progress: Progress::default(), last: None };
     for row in rows {
         let name = row.text("id")?;
         let place = Place { table, row: &name, column, version: row.int("version")? };
-        match store.keys.rewrap(place, &row.bytes("sealed")?) {
+        match store.keys().rewrap(place, &row.bytes("sealed")?) {
             Ok(fresh) => {
                 put(tx, sealed, &name, fresh).await?;
                 step.progress.done += 1;
@@ -142,7 +142,7 @@ async fn put(tx: &mut Tx, sealed: &Sealed, name: &str, fresh: Vec<u8>) -> Result
     let Sealed { table, id, column, key, .. } = sealed;
     let fresh = SealedValue::of(fresh).ok_or_else(|| super::row::unexpected(column))?;
     let update = format!("UPDATE {table} SET {column} = $1, {key} = $2 WHERE {id} = $3");
-    tx.seals();
+    tx.seals(&fresh.key);
     let query = sql_of(update).bind(fresh.bytes).bind(fresh.key).bind(name.to_owned());
     tx.run(query).await.map(|_| ())
 }

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use sqlx::any::AnyArguments;
 use sqlx::pool::PoolConnection;
@@ -36,7 +37,7 @@ pub(super) enum Engine {
 /// Shared by all clones of a vault.
 pub(super) struct Store {
     pub(super) engine: Engine,
-    pub(super) keys: Keys,
+    keys: ArcSwap<Keys>,
     pub(super) node: String,
     pub(super) clock: Clock,
     /// For the connection that listens; only on PostgreSQL.
@@ -52,8 +53,6 @@ struct Writers {
     pool: AnyPool,
     clock: Clock,
     file: Option<DatabaseFile>,
-    /// The active key, which a rotation elsewhere may have retired.
-    key: String,
     /// Counts committed transactions, to wake this process's own feeds at once.
     committed: watch::Sender<u64>,
 }
@@ -65,7 +64,8 @@ pub(super) struct Tx {
     /// believes for ever that it is still open. `None` once the connection was thrown away.
     connection: Option<PoolConnection<Any>>,
     changes: Vec<Noted>,
-    sealed: bool,
+    /// The master keys under which it wrote something; a rotation elsewhere may have retired them.
+    sealed: Vec<String>,
     /// The transaction cannot go on.
     broken: Option<Error>,
 }
@@ -95,11 +95,11 @@ impl Store {
             pool: pools.writer,
             clock: clock.clone(),
             file: pools.file,
-            key: keys.active().id().to_string(),
             committed: watch::Sender::new(0),
         });
         let queue = (engine == Engine::Sqlite).then(|| spawn_writer(Arc::clone(&writers)));
         let (readers, postgres) = (pools.readers, pools.postgres);
+        let keys = ArcSwap::from_pointee(keys);
         Self { engine, keys, node, clock, postgres, readers, queue, writers }
     }
 
@@ -173,10 +173,15 @@ impl Store {
     }
 
     /// The same for a statement that writes something sealed.
-    pub(super) async fn change_sealed(&self, told: Option<Noted>, sql: Sql) -> Result<u64, Error> {
+    pub(super) async fn change_sealed(
+        &self,
+        told: Option<Noted>,
+        key: Option<String>,
+        sql: Sql,
+    ) -> Result<u64, Error> {
         self.write(move |tx| {
             Box::pin(async move {
-                tx.seals();
+                key.iter().for_each(|key| tx.seals(key));
                 tx.note_if(told);
                 tx.run(sql).await
             })
@@ -201,13 +206,22 @@ impl Store {
         }
     }
 
+    pub(super) fn keys(&self) -> Arc<Keys> {
+        self.keys.load_full()
+    }
+
+    pub(super) fn use_keys(&self, keys: Keys) {
+        self.keys.store(Arc::new(keys));
+    }
+
     pub(super) fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Plain, Error> {
-        self.keys.open(place, sealed).map_err(|source| not_opened(place, source))
+        self.keys().open(place, sealed).map_err(|source| not_opened(place, source))
     }
 
     pub(super) fn seal(&self, place: Place<'_>, secrets: &[u8]) -> Result<SealedValue, Error> {
-        let bytes = self.keys.seal(place, secrets).map_err(|source| not_opened(place, source))?;
-        Ok(SealedValue { bytes, key: self.keys.active().id().to_string() })
+        let keys = self.keys();
+        let bytes = keys.seal(place, secrets).map_err(|source| not_opened(place, source))?;
+        Ok(SealedValue { bytes, key: keys.active().id().to_string() })
     }
 }
 
@@ -286,7 +300,7 @@ impl Writers {
         self.file.as_ref().map_or(Ok(()), DatabaseFile::check)?;
         let connection = Some(self.pool.acquire().await?);
         let (engine, changes) = (self.engine, Vec::new());
-        let mut tx = Tx { engine, connection, changes, sealed: false, broken: None };
+        let mut tx = Tx { engine, connection, changes, sealed: Vec::new(), broken: None };
         // On SQLite it takes the write lock at once: a transaction that reads first and writes
         // later fails, instead of waiting, when another process wrote in between.
         let begun = match engine {
@@ -306,7 +320,7 @@ impl Writers {
     /// become visible in their order and without gaps, and no two transactions can wait for each
     /// other here.
     async fn end(&self, tx: &mut Tx) -> Result<(), Error> {
-        if tx.sealed {
+        if !tx.sealed.is_empty() {
             self.fence(tx).await?;
         }
         if !tx.changes.is_empty() {
@@ -323,8 +337,10 @@ impl Writers {
             Engine::Sqlite => "SELECT id FROM master_key WHERE id = $1",
             Engine::Postgres => "SELECT id FROM master_key WHERE id = $1 FOR SHARE",
         };
-        let row = tx.one(sql(query).bind(self.key.clone())).await?;
-        row.map(|_| ()).ok_or(Error::KeyRetired)
+        for key in std::mem::take(&mut tx.sealed) {
+            tx.one(sql(query).bind(key)).await?.ok_or(Error::KeyRetired)?;
+        }
+        Ok(())
     }
 }
 
@@ -383,9 +399,11 @@ impl Tx {
         change.into_iter().for_each(|change| self.note(change));
     }
 
-    /// This transaction writes something sealed with the active key.
-    pub(super) fn seals(&mut self) {
-        self.sealed = true;
+    /// This transaction writes something sealed under the master key of that id.
+    pub(super) fn seals(&mut self, key: &str) {
+        if !self.sealed.iter().any(|sealed| sealed == key) {
+            self.sealed.push(key.to_owned());
+        }
     }
 
     /// Runs one of the jobs, behind a savepoint if there are others.
@@ -394,11 +412,11 @@ impl Tx {
             self.broken = Some(error.clone());
             return job(Err(error)).await;
         }
-        let (noted, sealed) = (self.changes.len(), self.sealed);
+        let (noted, sealed) = (self.changes.len(), self.sealed.len());
         let outcome = job(Ok(&mut *self)).await;
         if !outcome.worked {
             self.changes.truncate(noted);
-            self.sealed = sealed;
+            self.sealed.truncate(sealed);
         }
         self.broken = match (grouped, outcome.worked) {
             (false, true) => None,

@@ -2,6 +2,8 @@
 //! first. And the admin listener: metrics and health.
 
 pub mod admin;
+mod connect;
+mod page;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,6 +18,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
+pub use connect::Reconnect;
+pub use page::Page;
+
 use crate::api::Api;
 use crate::forward::{Body, Refusal, Switched, UpgradeSlot, Watched};
 use crate::host::{Authority, Host};
@@ -29,6 +34,8 @@ pub struct Web {
     pub api: Option<Api>,
     /// Names by which it may be addressed.
     pub hosts: Vec<Host>,
+    /// Connecting dead accounts anew, where there is a store.
+    pub reconnect: Option<Reconnect>,
 }
 
 impl Web {
@@ -105,6 +112,12 @@ impl Web {
                 found: "another name".to_owned(),
             };
             return refusal.into_response(self.doors.forwarder.next_id());
+        }
+        if let Some(reconnect) = &self.reconnect {
+            let (method, uri) = (request.method(), request.uri());
+            if let Some(page) = reconnect.answer(method, uri, request.headers()).await {
+                return page;
+            }
         }
         if Api::owns(request.uri().path()) {
             return match &self.api {

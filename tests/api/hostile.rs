@@ -245,7 +245,7 @@ async fn whoever_guesses_tokens_is_slowed_down() {
 
 #[tokio::test]
 async fn another_name_for_this_address_is_refused() {
-    let site = Site::start_with("url = \"https://connect.example.com\"").await;
+    let site = Site::start_with("public_url = \"https://connect.example.com\"").await;
     for (host, status) in [("evil.test", 421), ("connect.example.com", 200)] {
         let request = Request::builder()
             .uri(site.url(&site.path("accounts")))

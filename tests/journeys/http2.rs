@@ -2,11 +2,14 @@
 //! RFC 9113 §8.1.1, §8.2, §8.3, §10.5; RFC 7541 for the header blocks, without Huffman.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
@@ -17,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use crate::client::{self, PATIENCE, exchange, flow, get, inside_as, tls};
 use crate::origin::{self, Origin, Then, act, scripted};
 use crate::pki::{self, Ca};
-use crate::site::{API, Setup, Site};
+use crate::site::{API, BEARER, CALLER, Setup, Site, TOKEN, caller};
 
 trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}
@@ -623,4 +626,61 @@ async fn a_revoked_token_ends_its_tunnels_on_a_shared_connection() {
     }
     drop(tunnels);
     house.site.close().await;
+}
+
+/// C20: RFC 9113 §9.1.1 would let a client send both hosts' requests on one connection. Then whoever
+/// answers for one of two hosts with a shared certificate would get the other's credential.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_share_an_address_and_a_certificate_share_no_connection() {
+    const OTHER: &str = "api.other.test";
+    let ca = Ca::new();
+    let mut shared = ca.server(&[API, OTHER]);
+    shared.alpn_protocols = vec![b"h2".to_vec()];
+    let heard = Arc::<Mutex<Vec<(u64, String, String)>>>::default();
+    let kept = heard.clone();
+    let origin = origin::start(shared, move |stream, seen| {
+        let kept = kept.clone();
+        async move {
+            let number = seen.counted.fetch_add(1, Ordering::Relaxed);
+            let name = stream.get_ref().1.server_name().unwrap_or_default().to_owned();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let authority = request.uri().authority().unwrap().to_string();
+                kept.lock().unwrap().push((number, name.clone(), authority));
+                async { Ok::<_, hyper::Error>(Response::new(Empty::<Bytes>::new())) }
+            });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await;
+    let site = Setup::bare(&ca)
+        .app("acme", &[API], BEARER)
+        .app("other", &[OTHER], BEARER)
+        .resolve(&format!("{API}:443"), origin.address)
+        .resolve(&format!("{OTHER}:443"), origin.address)
+        .account("acme", "acme")
+        .account("other", "other")
+        .rest(&caller(
+            CALLER,
+            TOKEN,
+            "accounts = [\"acme\", \"other\"]\nrules = [{ effect = \"allow\" }]",
+        ))
+        .start()
+        .await;
+    for _ in 0..3 {
+        for host in [API, OTHER] {
+            let mut stream = inside_as(&site, host, &flow(), "http/1.1").await;
+            let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(exchange(&mut stream, &request).await.status, 200, "{host}");
+        }
+    }
+    let heard = heard.lock().unwrap().clone();
+    assert_eq!(heard.len(), 6, "{heard:?}");
+    for (connection, name, authority) in &heard {
+        assert_eq!(name, authority, "asked for in TLS and in the request: {heard:?}");
+        let same = heard.iter().filter(|(other, _, _)| other == connection);
+        assert!(same.clone().all(|(_, _, other)| other == authority), "{heard:?}");
+        assert_eq!(same.count(), 3, "one connection for each host: {heard:?}");
+    }
+    site.close().await;
 }

@@ -370,7 +370,7 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 /// Below the range that the kernel hands out, so that nothing takes it before the server does.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let random = RandomState::new();
     (0_u32..)
         .map(|attempt| 10_000 + (random.hash_one(attempt) % 20_000) as u16)

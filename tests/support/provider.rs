@@ -5,16 +5,16 @@
 //! calls fail is set while it runs; every call is recorded.
 #![allow(dead_code, reason = "each test binary that includes this uses its own part")]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -24,6 +24,7 @@ use hyper_util::server::conn::auto;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
+use tokio::task::{AbortHandle, JoinSet};
 
 pub const CLIENT_ID: &str = "cid";
 pub const CLIENT_SECRET: &str = "client-secret-1";
@@ -31,6 +32,7 @@ pub const CLIENT_SECRET: &str = "client-secret-1";
 /// One call as it arrived.
 #[derive(Clone, Debug)]
 pub struct Call {
+    pub at: Instant,
     pub method: Method,
     pub path: String,
     pub query: BTreeMap<String, String>,
@@ -78,6 +80,16 @@ pub struct Behaviour {
     pub failures: VecDeque<Failure>,
     /// Every call to the token endpoint, while it is set.
     pub outage: Option<u16>,
+    /// Who signs in, as `account` in the answer.
+    pub identity: Option<&'static str>,
+    /// Said by an outage.
+    pub retry_after: Option<u64>,
+    /// Between making the tokens and the answer that brings them.
+    pub delay_after: Duration,
+    /// Answers bring access tokens alone.
+    pub no_refresh_token: bool,
+    /// The refresh token that was replaced last is still taken.
+    pub forgives: bool,
 }
 
 impl Default for Behaviour {
@@ -90,6 +102,11 @@ impl Default for Behaviour {
             delay: Duration::ZERO,
             failures: VecDeque::new(),
             outage: None,
+            identity: None,
+            retry_after: None,
+            delay_after: Duration::ZERO,
+            no_refresh_token: false,
+            forgives: false,
         }
     }
 }
@@ -99,6 +116,7 @@ impl Default for Behaviour {
 pub struct Provider {
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,
+    served: Arc<Mutex<Option<AbortHandle>>>,
 }
 
 #[derive(Default)]
@@ -106,6 +124,10 @@ struct State {
     behaviour: Behaviour,
     calls: Vec<Call>,
     grants: Vec<Grant>,
+    /// Whose an access token is, and when it ends.
+    access: HashMap<String, (usize, Option<Instant>)>,
+    /// Whose a refresh token is, or was.
+    refresh: HashMap<String, usize>,
     codes: BTreeMap<String, Option<String>>,
     devices: BTreeMap<String, bool>,
     count: u64,
@@ -114,9 +136,8 @@ struct State {
 /// One resource owner's consent.
 #[derive(Default)]
 struct Grant {
-    access: BTreeSet<String>,
     refresh: Option<String>,
-    replaced: BTreeSet<String>,
+    replaced: Option<String>,
     dead: bool,
 }
 
@@ -124,9 +145,31 @@ impl Provider {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let provider = Self { address, state: Arc::default() };
-        tokio::spawn(provider.clone().accept(listener));
+        let provider = Self { address, state: Arc::default(), served: Arc::default() };
+        provider.serve(listener);
         provider
+    }
+
+    /// Nothing listens any more, and all connections are cut.
+    pub fn go_away(&self) {
+        if let Some(served) = self.served.lock().expect("no holder panics").take() {
+            served.abort();
+        }
+    }
+
+    pub async fn come_back(&self) {
+        let listener = loop {
+            match TcpListener::bind(self.address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        self.serve(listener);
+    }
+
+    fn serve(&self, listener: TcpListener) {
+        let task = tokio::spawn(self.clone().accept(listener));
+        *self.served.lock().expect("no holder panics") = Some(task.abort_handle());
     }
 
     pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
@@ -149,7 +192,22 @@ impl Provider {
 
     /// Whether an API would take this access token now.
     pub fn accepts(&self, access: &str) -> bool {
-        self.lock().grants.iter().any(|grant| !grant.dead && grant.access.contains(access))
+        let state = self.lock();
+        let live = |(at, ends): &(usize, Option<Instant>)| {
+            !state.grants[*at].dead && ends.is_none_or(|ends| Instant::now() < ends)
+        };
+        state.access.get(access).is_some_and(live)
+    }
+
+    /// Every token that was ever made.
+    pub fn issued(&self) -> Vec<String> {
+        let state = self.lock();
+        state.access.keys().chain(state.refresh.keys()).cloned().collect()
+    }
+
+    /// An API takes none of the access tokens any more that were made until now.
+    pub fn end_access_tokens(&self) {
+        self.lock().access.values_mut().for_each(|(_, ends)| *ends = Some(Instant::now()));
     }
 
     /// The resource owner takes every consent back.
@@ -165,10 +223,12 @@ impl Provider {
         self.state.lock().expect("no holder panics")
     }
 
+    /// Its connections end with it.
     async fn accept(self, listener: TcpListener) {
+        let mut connections = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
             let provider = self.clone();
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let service = service_fn(move |request| provider.clone().answer(request));
                 // A lost answer is an error of the connection, on purpose.
                 let _ = auto::Builder::new(TokioExecutor::new())
@@ -189,7 +249,12 @@ impl Provider {
             "/authorize" => self.lock().authorize(&call),
             "/token" => {
                 tokio::time::sleep(delay).await;
-                self.lock().token(&call)?
+                let (answer, delay_after) = {
+                    let mut state = self.lock();
+                    (state.token(&call), state.behaviour.delay_after)
+                };
+                tokio::time::sleep(delay_after).await;
+                answer?
             }
             "/device" => self.lock().device(),
             "/revoke" => self.lock().revoke(&call),
@@ -231,6 +296,7 @@ async fn read(request: Request<Incoming>) -> Call {
         Err(_) => pairs(&body),
     };
     Call {
+        at: Instant::now(),
         method: head.method,
         path: head.uri.path().to_owned(),
         query: pairs(head.uri.query().unwrap_or_default()),
@@ -255,7 +321,11 @@ impl State {
 
     fn token(&mut self, call: &Call) -> Result<Response<Full<Bytes>>, Lost> {
         if let Some(status) = self.behaviour.outage {
-            return Ok(json_answer(status, &json!({})));
+            let mut answer = json_answer(status, &json!({}));
+            if let Some(seconds) = self.behaviour.retry_after {
+                answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+            }
+            return Ok(answer);
         }
         let failure = self.behaviour.failures.pop_front();
         if let Some(Failure::Answer { status, headers, body }) = failure {
@@ -319,28 +389,29 @@ impl State {
     }
 
     fn refresh(&mut self, token: &str) -> Result<(String, Option<String>), &'static str> {
-        let kills = self.behaviour.reuse_kills;
-        for (at, grant) in self.grants.iter_mut().enumerate() {
-            if grant.replaced.contains(token) {
-                grant.dead |= kills;
-                return Err("invalid_grant");
-            }
-            if grant.refresh.as_deref() == Some(token) && !grant.dead {
-                return Ok(self.issue(at));
-            }
+        let Behaviour { reuse_kills, forgives, .. } = self.behaviour;
+        let at = *self.refresh.get(token).ok_or("invalid_grant")?;
+        let grant = &mut self.grants[at];
+        let is = |held: &Option<String>| held.as_deref() == Some(token);
+        if grant.dead || !(is(&grant.refresh) || forgives && is(&grant.replaced)) {
+            grant.dead |= reuse_kills;
+            return Err("invalid_grant");
         }
-        Err("invalid_grant")
+        Ok(self.issue(at))
     }
 
     fn issue(&mut self, at: usize) -> (String, Option<String>) {
         let (access, refresh) = (self.fresh("access"), self.fresh("refresh"));
-        let rotates = self.behaviour.rotates;
+        let life = self.behaviour.expires_in.as_f64().filter(|life| *life >= 0.0);
+        let ends = life.map(|life| Instant::now() + Duration::from_secs_f64(life));
+        self.access.insert(access.clone(), (at, ends));
         let grant = &mut self.grants[at];
-        grant.access.insert(access.clone());
-        if grant.refresh.is_some() && !rotates {
+        let kept = grant.refresh.is_some() && !self.behaviour.rotates;
+        if kept || self.behaviour.no_refresh_token {
             return (access, None);
         }
-        grant.replaced.extend(grant.refresh.replace(refresh.clone()));
+        grant.replaced = grant.refresh.replace(refresh.clone());
+        self.refresh.insert(refresh.clone(), at);
         (access, Some(refresh))
     }
 
@@ -348,6 +419,9 @@ impl State {
         let mut answer = json!({ "access_token": access, "token_type": "bearer" });
         if let Some(refresh) = refresh {
             answer["refresh_token"] = refresh.into();
+        }
+        if let Some(identity) = self.behaviour.identity {
+            answer["account"] = identity.into();
         }
         if !self.behaviour.expires_in.is_null() {
             answer["expires_in"] = self.behaviour.expires_in.clone();
@@ -382,8 +456,9 @@ impl State {
 
     fn revoke(&mut self, call: &Call) -> Response<Full<Bytes>> {
         let token = call.params.get("token").cloned().unwrap_or_default();
-        for grant in &mut self.grants {
-            grant.dead |= grant.refresh.as_ref() == Some(&token) || grant.access.contains(&token);
+        let of_access = self.access.get(&token).map(|(at, _)| *at);
+        if let Some(at) = self.refresh.get(&token).copied().or(of_access) {
+            self.grants[at].dead = true;
         }
         raw(200, "text/plain", String::new())
     }

@@ -1,27 +1,21 @@
 //! `countersign demo`: the whole journey on loopback, with a fake API that wants a credential.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
+mod api;
+mod oauth;
+mod provider;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::header::AUTHORIZATION;
-use http::{Request, Response, StatusCode};
+use http::{Request, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
-use rustls_pki_types::PrivateKeyDer;
-use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
-use tokio_rustls::TlsAcceptor;
 
+use self::api::{Acme, Addresses};
+use self::provider::Provider;
 use super::probe::{self, Via};
 use super::token;
 use crate::catalog::Catalog;
@@ -38,8 +32,9 @@ pub struct Args {
 }
 
 const HOST: &str = "api.acme.test";
+const AUTH_HOST: &str = "auth.acme.test";
 
-/// The demo's own app: what a definition looks like.
+/// The demo's own app: what a definition looks like. `AUTHORIZE` is where the consent page is.
 const APP: &str = r#"
 id = "acme"
 name = "Acme"
@@ -51,19 +46,37 @@ kind = "bearer"
 hosts = ["api.acme.test"]
 base_url = "https://api.acme.test"
 attach = [{ header = "Authorization", value = "Bearer {api_key}" }]
+test = { method = "GET", url = "https://api.acme.test/v1/me" }
 
 [[auth.key.fields]]
 name = "api_key"
 label = "API key"
 secret = true
+
+[auth.oauth]
+kind = "oauth2"
+hosts = ["api.acme.test"]
+base_url = "https://api.acme.test"
+attach = [{ header = "Authorization", value = "Bearer {oauth_access_token}" }]
+test = { method = "GET", url = "https://api.acme.test/v1/me" }
+# The demo's consent page is on this machine.
+clear_text = true
+
+[auth.oauth.oauth2]
+authorize_url = "AUTHORIZE"
+token_url = "https://auth.acme.test/token"
+pkce = "required"
+refresh = { supported = true, rotates = true }
 "#;
 
 pub async fn run(args: &Args) -> anyhow::Result<u8> {
     let dir = tempfile::Builder::new().prefix("countersign-demo").tempdir()?;
     let (api_key, token) = (token::fresh()?, token::fresh()?);
-    let origin = start_origin(dir.path(), &api_key).await?;
-    let running = start_proxy(dir.path(), origin, &api_key, &token).await?;
+    let acme = Arc::new(Acme { api_key: api_key.clone(), provider: Provider::new()? });
+    let addresses = api::start(dir.path(), acme.clone()).await?;
+    let running = start_proxy(dir.path(), &addresses, &api_key, &token).await?;
     show(&running, &api_key, &token).await?;
+    oauth::show(&running, &acme).await?;
     if !args.once {
         how_to_go_on(&running, dir.path(), &token);
         let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
@@ -76,79 +89,25 @@ pub async fn run(args: &Args) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// A TLS API on a free port: 401 without the key, else it tells what it received.
-async fn start_origin(dir: &Path, api_key: &Secret) -> anyhow::Result<SocketAddr> {
-    let key = rcgen::KeyPair::generate()?;
-    let certificate = rcgen::CertificateParams::new(vec![HOST.to_owned()])?.self_signed(&key)?;
-    std::fs::write(dir.join("origin.pem"), certificate.pem())?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)?;
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let expected = Arc::new(Secret::from(format!("Bearer {}", api_key.expose())));
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, expected) = (acceptor.clone(), expected.clone());
-            tokio::spawn(async move {
-                let _ = stream.set_nodelay(true);
-                let Ok(tls) = acceptor.accept(stream).await else { return };
-                let service = service_fn(|request| {
-                    let answer = answer(&request, &expected);
-                    async move { Ok::<_, Infallible>(answer) }
-                });
-                let served = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(tls), service);
-                let _ = served.await;
-            });
-        }
-    });
-    Ok(address)
-}
-
-fn answer(request: &Request<Incoming>, expected: &Secret) -> Response<Full<Bytes>> {
-    let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let known = sent.is_some_and(|sent| Secret::from(sent.to_owned()).same_as(expected));
-    let headers = request.headers().iter().map(|(name, value)| {
-        let shown = match (name == AUTHORIZATION, known) {
-            (true, true) => "Bearer cs_••••••••  (the real key)".to_owned(),
-            _ => String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        };
-        (name.to_string(), json!(shown))
-    });
-    let body = json!({
-        "ok": known,
-        "received": {
-            "method": request.method().as_str(),
-            "path": request.uri().path(),
-            "headers": headers.collect::<serde_json::Map<_, _>>(),
-        },
-    });
-    let mut response = Response::new(Full::from(format!("{body:#}\n")));
-    *response.status_mut() = if known { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
-    response
-        .headers_mut()
-        .insert("content-type", http::HeaderValue::from_static("application/json"));
-    response
-}
-
 async fn start_proxy(
     dir: &Path,
-    origin: SocketAddr,
+    addresses: &Addresses,
     api_key: &Secret,
     token: &Secret,
 ) -> anyhow::Result<Running> {
     // In a file of a private directory, as a real one would be.
     std::fs::write(dir.join("api_key"), api_key.expose())?;
     std::fs::write(dir.join("token"), token.expose())?;
+    std::fs::create_dir(dir.join("apps"))?;
+    let app = APP.replace("AUTHORIZE", &format!("http://{}/authorize", addresses.browser));
+    std::fs::write(dir.join("apps").join("acme.toml"), &app)?;
+    let tls = addresses.tls;
     let text = format!(
-        "data_dir = \"data\"\n[proxy]\nlisten = [\"127.0.0.1:0\"]\n[web]\nlisten = \"127.0.0.1:0\"\n\
+        "data_dir = \"data\"\napps_dir = \"apps\"\n\
+         [proxy]\nlisten = [\"127.0.0.1:0\"]\n[web]\nlisten = \"127.0.0.1:0\"\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nrequests = false\n\
-         [upstream]\nroots = [\"origin.pem\"]\n[upstream.resolve]\n\"{HOST}:443\" = \"{origin}\"\n\
+         [upstream]\nroots = [\"origin.pem\"]\n\
+         [upstream.resolve]\n\"{HOST}:443\" = \"{tls}\"\n\"{AUTH_HOST}:443\" = \"{tls}\"\n\
          [accounts.acme-team]\napp = \"acme\"\nsecrets = {{ api_key = {{ file = \"api_key\" }} }}\n\
          [callers.demo]\ntoken = {{ file = \"token\" }}\naccounts = [\"acme-team\"]\n\
          rules = [{{ app = \"acme\", paths = [\"/v1/**\"] }}]\n"
@@ -156,7 +115,7 @@ async fn start_proxy(
     let file = dir.join("countersign.toml");
     std::fs::write(&file, &text)?;
     let draft = Draft::parse(&text, Some(&file), &[]);
-    let files = Catalog::embedded_files().chain([("acme.toml".to_owned(), APP.to_owned())]);
+    let files = Catalog::embedded_files().chain([("acme.toml".to_owned(), app)]);
     let mistakes = |mistakes: Vec<crate::catalog::Mistake>| {
         anyhow::anyhow!(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     };
@@ -239,5 +198,10 @@ fn how_to_go_on(running: &Running, dir: &Path, token: &Secret) {
     if let Some(admin) = running.admin {
         anstream::println!("   curl http://{admin}/metrics");
     }
+    let config = dir.join("countersign.toml");
+    anstream::println!("\n{title}Connect an account of your own{reset}, in another terminal\n");
+    anstream::println!("   export COUNTERSIGN_CONFIG={}", config.display());
+    anstream::println!("   countersign connect acme --auth oauth --nickname mine");
+    anstream::println!("   countersign accounts list");
     anstream::println!("\nCtrl-C ends it.");
 }
