@@ -399,7 +399,7 @@ impl State {
 
     fn issue(&mut self, at: usize) -> (String, Option<String>) {
         let (access, refresh) = (self.fresh("access"), self.fresh("refresh"));
-        let life = self.behaviour.expires_in.as_f64().filter(|life| *life >= 0.0);
+        let life = self.behaviour.expires_in.as_f64().filter(|life| (0.0..1e6).contains(life));
         let ends = life.map(|life| Instant::now() + Duration::from_secs_f64(life));
         self.access.insert(access.clone(), (at, ends));
         let grant = &mut self.grants[at];
