@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::check::counted;
@@ -30,6 +30,8 @@ pub async fn run(args: &Args, source: Source) -> anyhow::Result<u8> {
     let mut watch = Watch::start(&source);
     let loaded = load_or_explain(&source)?;
     watch.apps_of(&loaded.config);
+    // Before the server is ready: whoever sees that may send a signal at once.
+    let mut signals = Signals::listen()?;
     let mut running = serve::bind(loaded.config, Options::default()).await?;
     running.telemetry.install().context("logging could not be set up")?;
     for warning in loaded.warnings.iter().chain(&running.warnings) {
@@ -40,7 +42,7 @@ pub async fn run(args: &Args, source: Source) -> anyhow::Result<u8> {
     }
     greet(&running, &source)?;
     supervisor::tell(State::Ready);
-    until_told(&mut running, &source, &mut watch).await?;
+    until_told(&mut running, &source, &mut watch, &mut signals).await;
     supervisor::tell(State::Stopping);
     stop(running).await
 }
@@ -52,23 +54,37 @@ fn export_bundle(running: &Running, dir: &std::path::Path) -> anyhow::Result<()>
     std::fs::write(&path, bundle).with_context(|| path.display().to_string())
 }
 
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Serves until SIGTERM or SIGINT; SIGHUP reloads.
 async fn until_told(
     running: &mut Running,
     source: &Source,
     watch: &mut Watch,
-) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+    signals: &mut Signals,
+) {
     let reload = Arc::new(Notify::new());
     let follow = running.follow(source, watch, &reload);
     tokio::pin!(follow);
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => reload.notify_one(),
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            _ = signals.hang_up.recv() => reload.notify_one(),
             () = &mut follow => {}
         }
     }

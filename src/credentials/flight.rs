@@ -36,6 +36,8 @@ const POLL: [Duration; 4] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
 ];
+/// Requests are refused for this long before one of them asks the provider again.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(30);
 /// Failures in a row that make an account unhealthy: one may be a hiccup.
 const UNHEALTHY: u32 = 2;
 
@@ -339,6 +341,7 @@ impl Flight<'_> {
                 self.changed(AccountChange::Unhealthy, &failed.error.code);
             }
             let why = format!("its token has expired, and could not be renewed: {error}");
+            let wait = wait_of_requests(error, wait);
             self.keeper.withhold(account, Unavailable::for_now(why, wait.as_secs().max(1)), wait);
         }
     }
@@ -420,6 +423,15 @@ pub(super) fn expiry(expires: Expiry) -> Option<SystemTime> {
     match expires {
         Expiry::At(at) => Some(at),
         Expiry::Never | Expiry::Unknown => None,
+    }
+}
+
+/// The schedule may back off for a quarter of an hour; who sends requests should not have to wait so
+/// long once the provider is back. What the provider itself asked for is kept.
+fn wait_of_requests(error: &TokenError, wait: Duration) -> Duration {
+    match error.class {
+        Class::Transient => wait.min(LONGEST_REFUSAL.max(error.retry_after.unwrap_or_default())),
+        Class::Client | Class::Dead => wait,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +19,7 @@ use super::stored::{gone, version_of};
 use super::{Error, Slot, Unavailable};
 use crate::catalog::Catalog;
 use crate::clock::{Clock, rfc3339};
-use crate::ids::{AccountId, OAuthClientId};
+use crate::ids::{AccountId, AppId, OAuthClientId};
 use crate::inject::Properties;
 use crate::oauth::{Engine, OAuthClient};
 use crate::telemetry::{AccountChange, AuditEvent, Telemetry};
@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_millis(500);
 const BREATH: Duration = Duration::from_millis(20);
 /// Taken from the schedule at once.
 const BATCH: usize = 100;
+/// Calls that one endpoint gets at a time, where the definition does not say; see [`Engine`].
+const USUAL_CALLS: u16 = 8;
 /// Flights of the schedule at once; requests are never held up by this.
 const MOST_FLIGHTS: usize = 256;
 /// Accounts that were used within this time are kept fresh; the others are renewed when they are
@@ -77,7 +79,9 @@ pub struct Keeper {
     /// Those that requests might use, had they been readable: a change may mend them.
     left_out: Mutex<HashSet<AccountId>>,
     /// Under way in this process, with what wakes those who wait.
-    flights: Mutex<HashMap<AccountId, watch::Receiver<()>>>,
+    flights: Mutex<HashMap<AccountId, UnderWay>>,
+    /// For refreshes that nobody waits for, by app.
+    turns: Mutex<HashMap<AppId, Arc<Semaphore>>>,
     clients: Mutex<HashMap<OAuthClientId, Arc<Registered>>>,
     pub(super) faults: Mutex<Faults>,
     tasks: TaskTracker,
@@ -98,6 +102,7 @@ impl Keeper {
             slots: Mutex::default(),
             left_out: Mutex::default(),
             flights: Mutex::default(),
+            turns: Mutex::default(),
             clients: Mutex::default(),
             faults: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -285,19 +290,57 @@ impl Keeper {
         seen: u64,
         reason: Reason,
     ) -> watch::Receiver<()> {
+        self.start(id, seen, reason, None)
+    }
+
+    /// The same for a refresh that nobody waits for. It waits for its turn, so that those which
+    /// requests wait for find room at the provider; when a request joins it, it goes at once.
+    fn refresh_in_turn(self: &Arc<Self>, due: &Due) {
+        let turns = self.turns_of(&due.app);
+        self.start(&due.id, due.version.unsigned_abs(), Reason::Scheduled, Some(turns));
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        id: &AccountId,
+        seen: u64,
+        reason: Reason,
+        turns: Option<Arc<Semaphore>>,
+    ) -> watch::Receiver<()> {
         let mut flights = self.flights.lock();
         if let Some(under_way) = flights.get(id) {
-            return under_way.clone();
+            if reason != Reason::Scheduled {
+                under_way.wanted.notify_one();
+            }
+            return under_way.waiting.clone();
         }
-        let (landed, waiting) = watch::channel(());
-        flights.insert(id.clone(), waiting.clone());
+        let ((landed, waiting), wanted) = (watch::channel(()), Arc::new(Notify::new()));
+        let under_way = UnderWay { waiting: waiting.clone(), wanted: wanted.clone() };
+        flights.insert(id.clone(), under_way);
         let (keeper, id) = (self.clone(), id.clone());
         self.tasks.spawn(async move {
             let entry = Entry { keeper: &keeper, id: &id };
+            let turn = tokio::select! {
+                turn = turn(turns) => turn,
+                () = wanted.notified() => None,
+                () = keeper.closing.cancelled(), if reason == Reason::Scheduled => return,
+            };
             flight::fly(&keeper, &id, seen, reason, landed).await;
-            drop(entry);
+            drop((entry, turn));
         });
         waiting
+    }
+
+    fn turns_of(&self, app: &AppId) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock();
+        let known = || {
+            let catalog = self.catalog();
+            let app = catalog.app(app.as_str());
+            let most = app.into_iter().flat_map(|app| &app.auths);
+            let most = most.filter_map(|auth| auth.oauth2.as_ref()?.max_concurrency).min();
+            Arc::new(Semaphore::new((usize::from(most.unwrap_or(USUAL_CALLS)) * 3 / 4).max(1)))
+        };
+        turns.entry(app.clone()).or_insert_with(known).clone()
     }
 
     pub(super) async fn renew_on_demand(self: &Arc<Self>, slot: &Slot) {
@@ -393,7 +436,7 @@ impl Keeper {
             due.into_iter().filter(|due| !flights.contains_key(&due.id)).take(room).collect()
         };
         for due in fresh {
-            self.refresh(&due.id, due.version.unsigned_abs(), Reason::Scheduled);
+            self.refresh_in_turn(&due);
         }
         more
     }
@@ -556,6 +599,14 @@ impl Registered {
     }
 }
 
+/// A refresh in this process.
+struct UnderWay {
+    /// Wakes those who wait for it.
+    waiting: watch::Receiver<()>,
+    /// Somebody does, so that it must not wait for its turn.
+    wanted: Arc<Notify>,
+}
+
 /// A flight's entry in the list goes also when the flight panics: an account must never be stuck.
 struct Entry<'k> {
     keeper: &'k Keeper,
@@ -566,6 +617,11 @@ impl Drop for Entry<'_> {
     fn drop(&mut self) {
         self.keeper.flights.lock().remove(self.id);
     }
+}
+
+/// The turn of a refresh that needs one.
+async fn turn(turns: Option<Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
+    turns?.acquire_owned().await.ok()
 }
 
 /// Until the flight has an outcome, or patience ends.

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use futures_util::future::join_all;
+
 use crate::catalog::{App, Origin};
 use crate::config::{self, Rate, Token, rules_from_json};
 use crate::credentials::{Keeper, Slot};
@@ -44,10 +46,13 @@ impl Stored {
         let bindings = vault.bindings().await?;
         let wanted: HashSet<&AccountId> = bindings.iter().map(|binding| &binding.account).collect();
         let mut bound = HashMap::new();
-        for account in read_accounts(vault, &wanted).await? {
-            match keeper.slot(&account).await {
-                Ok(slot) => drop(bound.insert(account.id.clone(), Bound { account, slot })),
-                Err(error) => tracing::warn!(%error, "account left out"),
+        for accounts in read_accounts(vault, &wanted).await?.chunks(AT_ONCE) {
+            let slots = join_all(accounts.iter().map(|account| keeper.slot(account))).await;
+            for (account, slot) in accounts.iter().cloned().zip(slots) {
+                match slot {
+                    Ok(slot) => drop(bound.insert(account.id.clone(), Bound { account, slot })),
+                    Err(error) => tracing::warn!(%error, "account left out"),
+                }
             }
         }
         let mut of_caller: BTreeMap<CallerId, Vec<Binding>> = BTreeMap::new();
@@ -99,6 +104,8 @@ async fn read_accounts(
     Ok(found)
 }
 
+/// Accounts that are opened at the same time.
+const AT_ONCE: usize = 32;
 /// Accounts that are read one by one.
 const FEW: usize = 32;
 

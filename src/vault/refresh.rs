@@ -16,7 +16,7 @@ use super::changes::Noted;
 use super::error::Error;
 use super::row::{Row, json_list, json_map, ms_or_none};
 use super::store::{Engine, SealedValue, Store, Tx, at, ms, sql};
-use crate::ids::AccountId;
+use crate::ids::{AccountId, AppId};
 
 /// What came of asking for an account's refresh.
 pub enum Claim {
@@ -85,6 +85,7 @@ pub struct Failed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
     pub id: AccountId,
+    pub app: AppId,
     pub version: i64,
     pub next_refresh_at: SystemTime,
     pub expires_at: Option<SystemTime>,
@@ -179,7 +180,7 @@ impl Vault {
         kept_since: SystemTime,
         limit: u32,
     ) -> Result<Vec<Due>, Error> {
-        let query = "SELECT id, version, next_refresh_at, expires_at FROM account \
+        let query = "SELECT id, app, version, next_refresh_at, expires_at FROM account \
             WHERE dead = 0 AND next_refresh_at IS NOT NULL AND next_refresh_at <= $1 \
             AND (COALESCE(last_used_at, 0) >= $2 OR COALESCE(obtained_at, created_at) <= $3) \
             AND (COALESCE(lease_until, 0) <= $4 OR lease_until > $5) \
@@ -356,6 +357,7 @@ async fn fail(tx: &mut Tx, attempt: Attempt, failed: &Failed, now: i64) -> Resul
 fn due_of(row: &Row) -> Result<Due, Error> {
     Ok(Due {
         id: row.parsed("id")?,
+        app: row.parsed("app")?,
         version: row.int("version")?,
         next_refresh_at: row.time("next_refresh_at")?,
         expires_at: row.time_or_none("expires_at")?,

@@ -74,6 +74,31 @@ async fn many_accounts_are_renewed_ahead_of_need_and_spread_out() {
     Arc::into_inner(house).unwrap().close().await;
 }
 
+/// Rule 15: after an outage of ours everything is due at once, at a provider that takes its time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_does_not_queue_up_behind_the_background() {
+    let mut house = House::sqlite().await;
+    house.provider.behave(|behaviour| behaviour.expires_in = json!(1));
+    let accounts = crowd(&house, 80, Duration::from_secs(1)).await;
+    let callers = bind_all(&house, &accounts).await;
+    sleep(Duration::from_millis(1100)).await;
+    house.provider.behave(|behaviour| {
+        behaviour.expires_in = json!(3600);
+        behaviour.delay = Duration::from_millis(500);
+    });
+    house.start().await;
+    crate::house::until("the background has begun", Duration::from_secs(5), || async {
+        house.refreshes() >= 6
+    })
+    .await;
+    let (credentials, accounts) = callers.last().unwrap();
+    let asked = Instant::now();
+    assert_eq!(house.get_as(credentials, accounts.last().unwrap()).await.status, 200);
+    // Eighty calls, eight at a time, would be five seconds.
+    assert!(asked.elapsed() < Duration::from_millis(2500), "waited {:?}", asked.elapsed());
+    house.close().await;
+}
+
 fn from_env(name: &str, usual: u64) -> usize {
     let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
     usize::try_from(given.unwrap_or(usual)).unwrap()

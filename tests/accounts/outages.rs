@@ -67,7 +67,7 @@ async fn sits_out(outage: Outage) {
     let mut tunnel = house.tunnel(&caller).await;
     let began = Instant::now();
     let (mut served, mut refused) = (0, 0);
-    while began.elapsed() < Duration::from_secs(7) {
+    while began.elapsed() < Duration::from_secs(5) {
         let answer = get_on(&mut tunnel, "/").await;
         match answer.status {
             200 if refused == 0 => served += 1,
@@ -82,7 +82,7 @@ async fn sits_out(outage: Outage) {
     assert!(served > 50 && refused > 50, "{served} {refused}");
     assert_eq!(house.api.answered(401), 0, "no expired token was sent");
     let calls = house.provider.calls("/token").len();
-    assert!(calls <= 9, "{calls} calls in 7 s: a storm");
+    assert!(calls <= 8, "{calls} calls in 5 s: a storm");
     assert_eq!(house.stored(&account.id).await.health.error.unwrap().code, "provider_unavailable");
     outage.end(&house).await;
     house.provider.behave(|behaviour| behaviour.expires_in = json!(3600));
@@ -97,14 +97,14 @@ async fn sits_out(outage: Outage) {
     house.close().await;
 }
 
-/// The wait that was told is over after some seconds.
+/// The wait that was told is over after half a minute at most.
 async fn works_again(
     house: &House,
     tunnel: &mut tokio_rustls::client::TlsStream<tokio::net::TcpStream>,
 ) {
     let began = Instant::now();
     while get_on(tunnel, "/").await.status != 200 {
-        assert!(began.elapsed() < Duration::from_secs(12), "{}", house.site.log());
+        assert!(began.elapsed() < Duration::from_secs(32), "{}", house.site.log());
         sleep(Duration::from_millis(20)).await;
     }
 }

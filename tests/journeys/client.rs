@@ -139,6 +139,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     stream.write_all(request.as_bytes()).await.unwrap();
+    // TLS may keep a record back when the socket is full, and reading does not push it out.
+    stream.flush().await.unwrap();
     let method = request.split(' ').next().unwrap().to_owned();
     read_answer(stream, &method).await
 }

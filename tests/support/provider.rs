@@ -403,7 +403,8 @@ impl State {
     fn issue(&mut self, at: usize) -> (String, Option<String>) {
         let (access, refresh) = (self.fresh("access"), self.fresh("refresh"));
         let life = self.behaviour.expires_in.as_f64().filter(|life| *life >= 0.0);
-        let ends = life.map(|life| Instant::now() + Duration::from_secs_f64(life));
+        // More than a century is for ever.
+        let ends = life.map(|life| Instant::now() + Duration::from_secs_f64(life.min(4e9)));
         self.access.insert(access.clone(), (at, ends));
         let grant = &mut self.grants[at];
         let kept = grant.refresh.is_some() && !self.behaviour.rotates;
