@@ -43,11 +43,14 @@ pub mod forward;
 pub mod connect;
 pub mod proxy;
 
-// 11: pages, metrics and health.
+// 11: the REST API.
+pub mod api;
+
+// 12: the web listener, its pages, metrics and health.
 pub mod web;
 
-// 12: bind, run, drain.
+// 13: bind, run, drain.
 pub mod serve;
 
-// 13: commands.
+// 14: commands.
 pub mod cli;

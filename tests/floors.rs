@@ -26,7 +26,8 @@ const FLOORS: &[&[&str]] = &[
     &["credentials"],
     &["forward"],
     &["proxy", "connect"],
-    &["api", "web"],
+    &["api"],
+    &["web"],
     &["serve"],
     &["cli"],
 ];

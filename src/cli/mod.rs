@@ -1,6 +1,7 @@
 //! The command line. Each command is a room's work with words around it.
 
 mod accounts;
+mod api_clients;
 pub mod apps;
 mod apps_test;
 mod ask;
@@ -21,6 +22,7 @@ mod oauth_clients;
 mod own_proxy;
 pub mod policy;
 mod probe;
+mod projects;
 pub mod run;
 mod serve;
 mod show;
@@ -69,6 +71,12 @@ enum Command {
     /// The clients that you registered with providers
     #[command(subcommand, name = "oauth-clients")]
     OAuthClients(Box<oauth_clients::OAuthClientsCommand>),
+    /// Programs that may use the REST API
+    #[command(subcommand, name = "api-clients")]
+    ApiClients(Box<api_clients::ApiClientsCommand>),
+    /// Products whose users connect accounts by the REST API
+    #[command(subcommand)]
+    Projects(Box<projects::ProjectsCommand>),
     /// Print the credential of an app's account, for scripts that must have it: the $auth object
     Auth(auth::Args),
     /// The master key of the store
@@ -265,6 +273,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Accounts(command) => accounts::run(&command, &source, &mut out).await,
         Command::Callers(command) => callers::run(&command, &source, &mut out).await,
         Command::OAuthClients(command) => oauth_clients::run(&command, &source, &mut out).await,
+        Command::ApiClients(command) => api_clients::run(&command, &source, &mut out).await,
+        Command::Projects(command) => projects::run(&command, &source, &mut out).await,
         Command::Auth(args) => auth::run(&args, &source, &mut out).await,
         Command::Keys(command) => keys::run(&command, &source, &mut out).await,
         Command::Backup { file } => keys::backup(&file, &source, &mut out).await,

@@ -7,14 +7,15 @@ mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 pub use check::{Checked, check};
 pub use remove::Removed;
 pub use webhooks::Webhooks;
 
 use crate::catalog::{App, Auth, AuthKind, Field, FieldOrigin, InvalidValue};
-use crate::credentials::{Keeper, Registered, random_share, try_out};
+use crate::config;
+use crate::credentials::{Keeper, Registered, Slot, random_share, try_out};
 use crate::ids::{AccountId, OAuthClientId};
 use crate::inject::Properties;
 use crate::oauth::{
@@ -223,16 +224,61 @@ impl Connector {
     /// # Errors
     /// When one is missing or does not fit.
     pub async fn keys(&self, wish: &Wish) -> Result<Connected, Error> {
+        self.keys_as(wish, None).await
+    }
+
+    /// The same, with a name that tells the account from others: what a person or program calls it
+    /// whom no provider calls anything.
+    ///
+    /// # Errors
+    /// When a value is missing or does not fit.
+    pub async fn keys_as(&self, wish: &Wish, name: Option<String>) -> Result<Connected, Error> {
         let held = Held::of(wish)?;
         let credentials = Credentials { secrets: held.secrets, tokens: None };
         let outcome = Outcome {
             fields: held.fields,
             scopes: Vec::new(),
-            identity: None,
+            identity: name,
             validity: Validity::default(),
         };
         let account = self.store(wish, outcome, credentials).await?;
         Ok(Connected { account, warning: None })
+    }
+
+    /// Whether [`Self::keys`] would take what was entered. Stores nothing.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn examine(&self, wish: &Wish) -> Result<(), Error> {
+        let held = Held::of(wish)?;
+        let credentials = Credentials { secrets: held.secrets, tokens: None };
+        try_out(held.auth, &held.fields, &credentials)
+            .map_err(|error| Error::NotAttachable(error.to_string()))
+    }
+
+    /// Keys as an account that is nowhere stored, for a [`check`] before they are.
+    ///
+    /// # Errors
+    /// When a value is missing or does not fit.
+    pub async fn trial(&self, wish: &Wish) -> Result<Slot, Error> {
+        let held = Held::of(wish)?;
+        let inline = |(name, value): (String, Secret)| {
+            let place = config::Place::Inline(value);
+            (name, config::SecretRef { place, ttl: None, failure_ttl: Duration::ZERO })
+        };
+        let name = wish.app.id.as_str();
+        let name: AccountId =
+            name.parse().map_err(|_| Error::NotAttachable("it has no name".to_owned()))?;
+        let account = config::Account {
+            id: name.clone(),
+            name,
+            app: wish.app.id.clone(),
+            auth: wish.auth.clone(),
+            fields: held.fields,
+            secrets: held.secrets.into_iter().map(inline).collect(),
+        };
+        let slot = Slot::declared(&account, &wish.app, self.keeper.clock().clone()).await;
+        slot.map_err(|error| Error::NotAttachable(error.to_string()))
     }
 
     async fn store_tokens(

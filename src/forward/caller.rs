@@ -13,8 +13,9 @@ use super::refusal::Refusal;
 use crate::config::Rate;
 use crate::credentials::Slot;
 use crate::ids::CallerId;
-use crate::policy::CallerPolicy;
+use crate::policy::{Binding, CallerPolicy, Effect, Mode, Rule};
 use crate::secret::TokenDigest;
+use crate::vault::Account;
 
 /// One caller in a snapshot. Immutable but for its limits, which outlive reloads.
 pub struct Caller {
@@ -45,6 +46,51 @@ pub struct Identity {
     pub proof: Proof,
     /// From `caller~nickname`.
     pub selector: Option<Arc<str>>,
+}
+
+impl Identity {
+    /// Of a door that has found out by itself whose account a request may use: it may use that one
+    /// for everything, and no other.
+    pub fn of_account(
+        name: CallerId,
+        token: TokenDigest,
+        account: &Account,
+        slot: Arc<Slot>,
+    ) -> Self {
+        let binding = Binding {
+            account: account.nickname.clone(),
+            id: account.id.clone(),
+            app: account.app.clone(),
+            hosts: super::stored::hosts_of(account, &slot),
+            paths: Vec::new(),
+            default: true,
+        };
+        let rule = Rule {
+            name: Arc::from("api"),
+            effect: Effect::Allow,
+            app: Some(account.app.clone()),
+            account: Some(account.id.clone()),
+            host: None,
+            methods: Vec::new(),
+            paths: Vec::new(),
+        };
+        let policy = CallerPolicy {
+            caller: name.clone(),
+            mode: Mode::Enforce,
+            bindings: vec![binding],
+            rules: vec![rule].into(),
+        };
+        let caller = Arc::new(Caller {
+            id: name,
+            policy,
+            slots: vec![slot],
+            expires_at: None,
+            limits: Arc::new(Limits::new(None, None)),
+            stored: true,
+        });
+        let selector = Some(Arc::from(account.id.as_str()));
+        Self { caller, proof: Proof::Token(token), selector }
+    }
 }
 
 /// How much a caller may do at once and over time.

@@ -41,13 +41,15 @@ impl Errand {
         plan: &Plan,
         mut parts: Parts,
         target: PathAndQuery,
-        body: Incoming,
+        body: Option<Incoming>,
         exchange: &mut Exchange,
     ) -> Result<Self, Refusal> {
         let expects = parts.headers.contains_key(EXPECT);
         parts.headers.insert(HOST, host_value(&plan.destination));
-        let repeatable = parts.method.is_safe() && body.is_end_stream();
-        let body = request_body(body, expects, exchange);
+        let repeatable =
+            parts.method.is_safe() && body.as_ref().is_none_or(Incoming::is_end_stream);
+        let body = body.map(|body| request_body(body, expects, exchange));
+        let body = body.unwrap_or_else(RequestBody::empty);
         let credential = plan
             .slot
             .as_ref()

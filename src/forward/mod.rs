@@ -84,7 +84,8 @@ pub struct Inbound {
     pub identity: Identity,
     pub target: Target,
     pub parts: Parts,
-    pub body: Incoming,
+    /// `None`: there is none.
+    pub body: Option<Incoming>,
     /// Where a switch of protocols is left for the connection to carry out.
     pub upgrade: UpgradeSlot,
 }

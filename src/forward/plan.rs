@@ -51,7 +51,14 @@ pub fn plan(
     selector: Option<&str>,
 ) -> Result<Plan, Refusal> {
     match locate(&world.index, target, path) {
-        Located::OfNoApp => untouched(world, caller, target, method, path),
+        Located::OfNoApp => match brought(world, caller, target) {
+            Some((app, port)) => {
+                let asked =
+                    Asked { target, port, method, path: cut(app, path), sent: path, selector };
+                with_account(world, caller, app, asked)
+            }
+            None => untouched(world, caller, target, method, path),
+        },
         Located::OtherPort { ports } => {
             Err(Refusal::Port { host: target.host.clone(), port: target.port, ports })
         }
@@ -60,6 +67,22 @@ pub fn plan(
             with_account(world, caller, app, asked)
         }
     }
+}
+
+/// A host that only an account of this caller knows, `gitlab.acme.example`, and that is in no
+/// snapshot because the account is nobody's who sends requests by himself.
+fn brought<'a>(world: &World, caller: &'a Caller, target: &Target) -> Option<(&'a Arc<App>, u16)> {
+    if !world.index.claims(&target.host).is_empty() {
+        return None;
+    }
+    let owner_at = |port: u16| {
+        let here = |(host, own): &(Host, u16)| *own == port && *host == target.host;
+        let owns = |binding: &policy::Binding| binding.hosts.iter().any(here);
+        let at = caller.policy.bindings.iter().position(owns)?;
+        Some((&caller.slots.get(at)?.app, port))
+    };
+    let upgraded = || (!target.secure && target.port == 80).then(|| owner_at(443)).flatten();
+    owner_at(target.port).or_else(upgraded)
 }
 
 /// What a URL is to the catalog.
@@ -125,8 +148,12 @@ fn with_account(
         return Err(Refusal::Trace);
     }
     let slot = permit.binding.and_then(|binding| caller.slots.get(binding)).cloned();
-    let in_clear =
-        !asked.target.secure && world.index.claims(host).allows_clear_text_on(asked.port);
+    let claims = world.index.claims(host);
+    let meant_clear = || match claims.is_empty() {
+        true => slot.as_ref().is_some_and(|slot| slot.auth().clear_text),
+        false => claims.allows_clear_text_on(asked.port),
+    };
+    let in_clear = !asked.target.secure && meant_clear();
     let cut_path = (asked.path.len() != asked.sent.len()).then(|| asked.path.into_owned());
     Ok(Plan {
         destination: Destination {

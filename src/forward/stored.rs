@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use crate::catalog::{App, Origin};
 use crate::config::{self, Rate, Token, rules_from_json};
 use crate::credentials::{Keeper, Slot};
+use crate::host::Host;
 use crate::ids::{AccountId, CallerId};
 use crate::policy::{Binding, CallerPolicy, Mode, Rule};
 use crate::secret::TokenDigest;
@@ -108,13 +109,18 @@ const AT_ONCE: usize = 32;
 /// Accounts that are read one by one.
 const FEW: usize = 32;
 
-fn finish(binding: &vault::Binding, held: &Bound) -> Binding {
-    let Bound { account, slot } = held;
-    // Whose fields give no host has none that it may go to.
+/// Where an account's credential may go. Whose fields give no host has none.
+pub(super) fn hosts_of(account: &Account, slot: &Slot) -> Vec<(Host, u16)> {
     let origins = config::origins(slot.auth(), &account.fields).unwrap_or_default();
     let mut hosts: Vec<_> = origins.into_iter().map(|origin| (origin.host, origin.port)).collect();
     hosts.sort();
     hosts.dedup();
+    hosts
+}
+
+fn finish(binding: &vault::Binding, held: &Bound) -> Binding {
+    let Bound { account, slot } = held;
+    let hosts = hosts_of(account, slot);
     let paths = binding.paths.iter().filter_map(|path| path.parse().ok()).collect::<Vec<_>>();
     Binding {
         account: account.nickname.clone(),

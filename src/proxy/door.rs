@@ -40,7 +40,7 @@ pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) ->
                 identity,
                 target,
                 parts,
-                body,
+                body: Some(body),
                 upgrade: connection.switched.clone(),
             };
             forwarder.forward(&world, inbound).await

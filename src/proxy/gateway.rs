@@ -72,7 +72,7 @@ fn enter(
         identity,
         target,
         parts,
-        body,
+        body: Some(body),
         upgrade,
     })
 }
@@ -176,7 +176,11 @@ fn asked(identity: &Identity, app: &App, parts: &Parts) -> Box<Asked> {
     })
 }
 
-fn aim(base: &Uri) -> Result<Target, Refusal> {
+/// Where an account's requests go when only a path is given.
+///
+/// # Errors
+/// When the base URL has no host that could be dialled.
+pub fn aim(base: &Uri) -> Result<Target, Refusal> {
     let secure = base.scheme_str() == Some("https");
     let authority = base.authority().map_or("", http::uri::Authority::as_str);
     let Authority { host, port } = Authority::parse(authority, if secure { 443 } else { 80 })?;
@@ -185,7 +189,10 @@ fn aim(base: &Uri) -> Result<Target, Refusal> {
 
 /// The base URL's path is put first unless the client has it already, as in
 /// `OPENAI_BASE_URL=…/gateway/openai/v1`.
-fn join(base: &Uri, rest: &str, query: Option<&str>) -> Result<Uri, Refusal> {
+///
+/// # Errors
+/// When the result is no path.
+pub fn join(base: &Uri, rest: &str, query: Option<&str>) -> Result<Uri, Refusal> {
     let base = base.path().trim_end_matches('/');
     let has_it = rest.strip_prefix(base).is_some_and(|r| r.is_empty() || r.starts_with('/'));
     let base = if has_it { "" } else { base };

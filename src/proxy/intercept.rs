@@ -159,7 +159,7 @@ pub async fn answer(
         identity,
         target: Target { host, port, secure: inside.secure },
         parts,
-        body,
+        body: Some(body),
         upgrade: connection.switched.clone(),
     };
     forwarder.forward(&world, inbound).await

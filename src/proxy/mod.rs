@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use gateway::answer as answer_gateway;
+pub use gateway::{aim, answer as answer_gateway, join};
 pub use listener::{Listener, Protocol};
 pub use magic::{HOST as MAGIC_HOST, certificate as ca_certificate, landing as landing_page};
 

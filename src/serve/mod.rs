@@ -34,11 +34,13 @@ use settings::{
     audit_file, ca_settings, limits, listener_tls, telemetry_settings, upstream_settings,
 };
 
+use crate::api::{self, Api};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connect::{self, Webhooks};
 use crate::credentials::{self, Keeper, Links};
 use crate::forward::{self, Forwarder, Stored, World, WorldError};
+use crate::host::{Authority, Host};
 use crate::ids::CallerId;
 use crate::oauth::Engine;
 use crate::proxy::ca::{self, CertificateAuthority, Opened};
@@ -229,6 +231,7 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         running.deliver_webhooks(&keeper, &options.clock).await?;
         let keys = store::follow_key_file(keeper.vault().clone(), running.config.clone());
         running.background.push(tokio::spawn(keys));
+        running.background.push(tokio::spawn(tidy(keeper.vault().clone())));
         running.background.push(tokio::spawn(keeper.run()));
     }
     Ok(running)
@@ -253,9 +256,9 @@ impl Running {
             }
         }
         if let Some(socket) = sockets.web {
-            let hosts = self.config.web.hosts.clone();
+            let (api, hosts) = (self.api(), self.hosts());
             let reconnect = self.keeper().cloned().and_then(Reconnect::of);
-            let web = Arc::new(Web { doors: self.doors.clone(), hosts, reconnect });
+            let web = Arc::new(Web { doors: self.doors.clone(), api, hosts, reconnect });
             self.accepting.spawn(web.run(socket));
         }
         if let Some(socket) = sockets.admin {
@@ -264,6 +267,24 @@ impl Running {
             self.background.push(tokio::spawn(served));
         }
         Ok(())
+    }
+
+    fn api(&self) -> Option<Api> {
+        let keeper = self.assembly.keeper.clone()?;
+        let settings = api::Settings {
+            export: self.config.vault.export,
+            url: self.config.web.public_url.clone(),
+        };
+        Some(Api::new(self.forwarder.clone(), keeper, settings))
+    }
+
+    /// Names by which the web listener may be addressed.
+    fn hosts(&self) -> Vec<Host> {
+        let url = self.config.web.public_url.as_deref();
+        let authority = url.and_then(|url| url.split_once("://")).map(|(_, authority)| authority);
+        let own = authority.and_then(|text| Authority::parse(text, 443).ok());
+        let own = own.map(|authority| authority.host);
+        self.config.web.hosts.iter().cloned().chain(own).collect()
     }
 
     /// In every process that serves: what is queued may have been queued elsewhere.
@@ -554,6 +575,20 @@ async fn keeper(
     };
     Ok(Keeper::new(settings))
 }
+
+/// Sessions, connect tokens and flows that have expired go; every node may do it.
+async fn tidy(vault: vault::Vault) {
+    let mut tick = tokio::time::interval(TIDY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(error) = vault.sweep().await {
+            tracing::debug!(%error, "what has expired is still in the store");
+        }
+    }
+}
+
+const TIDY: Duration = Duration::from_secs(10 * 60);
 
 /// Ends what has been quiet for too long, and brings the numbers up to date that others count.
 async fn sweep(doors: Arc<Doors>) {

@@ -142,6 +142,7 @@ label! {
         Connect = "connect",
         Intercept = "intercept",
         Gateway = "gateway",
+        Api = "api",
         Magic = "magic",
     }
 }

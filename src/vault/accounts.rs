@@ -92,7 +92,18 @@ impl Vault {
     }
 
     pub async fn accounts(&self, filter: &Filter) -> Result<Vec<Account>, Error> {
-        self.store.all(filter.query(COLUMNS)).await?.iter().map(account_of).collect()
+        let found = self.store.all(filter.query(COLUMNS)).await?;
+        let mut accounts = found.iter().map(account_of).collect::<Result<Vec<_>, _>>()?;
+        if filter.looks_back() {
+            accounts.reverse();
+        }
+        Ok(accounts)
+    }
+
+    /// How many fit, whatever part of them is looked at.
+    pub async fn count_accounts(&self, filter: &Filter) -> Result<u64, Error> {
+        let row = self.store.one(filter.count()).await?;
+        row.map_or(Ok(0), |row| Ok(row.int("total")?.unsigned_abs()))
     }
 
     /// By its id or its nickname.

@@ -47,6 +47,7 @@ pub use notes::Note;
 pub use open::{Location, OpenError};
 pub use people::{
     Environment, ExternalUser, Member, MemberDetails, Project, ProjectDetails, Role, UnknownWord,
+    UserFilter,
 };
 pub use refresh::{Attempt, Claim, Claimed, Committed, Due, Failed, Renewed};
 pub use rotation::Progress;

@@ -8,7 +8,7 @@ use super::Vault;
 use super::changes::Noted;
 use super::error::Error;
 use super::row::{Row, unexpected};
-use super::store::{at, sql};
+use super::store::{Sql, at, sql, sql_of};
 use crate::ids::{ExternalUserId, MemberId, ProjectId};
 
 /// A person of the workspace.
@@ -79,6 +79,51 @@ pub struct ExternalUser {
     pub created_at: SystemTime,
     pub updated_at: SystemTime,
 }
+
+/// Which external users a list shows.
+#[derive(Debug, Clone)]
+pub struct UserFilter {
+    pub project: ProjectId,
+    pub environment: Environment,
+    /// A part of the operator's name for them.
+    pub containing: Option<String>,
+    /// Go on behind this one, in the order of ids.
+    pub after: Option<ExternalUserId>,
+    /// The last ones in front of this one.
+    pub before: Option<ExternalUserId>,
+    pub limit: u32,
+}
+
+impl UserFilter {
+    fn query(&self) -> Sql {
+        let (place, order, from) = match (&self.before, &self.after) {
+            (Some(id), _) => ("AND id < $4", "DESC", Some(id)),
+            (None, Some(id)) => ("AND id > $4", "ASC", Some(id)),
+            (None, None) => ("", "ASC", None),
+        };
+        let limit = self.limit;
+        let query = self.bound(format!(
+            "SELECT * FROM external_user WHERE {FITS} {place} ORDER BY id {order} LIMIT {limit}"
+        ));
+        from.into_iter().fold(query, |query, id| query.bind(id.to_string()))
+    }
+
+    fn count(&self) -> Sql {
+        self.bound(format!("SELECT COUNT(*) AS total FROM external_user WHERE {FITS}"))
+    }
+
+    fn bound(&self, text: String) -> Sql {
+        let words = self.containing.as_deref().unwrap_or_default();
+        let words = words.replace('!', "!!").replace('%', "!%").replace('_', "!_");
+        sql_of(text)
+            .bind(self.project.to_string())
+            .bind(self.environment.to_string())
+            .bind(format!("%{words}%"))
+    }
+}
+
+const FITS: &str = "project = $1 AND environment = $2 AND \
+     LOWER(external_id) LIKE LOWER($3) ESCAPE '!'";
 
 impl Vault {
     pub async fn create_member(&self, details: &MemberDetails) -> Result<Member, Error> {
@@ -273,22 +318,20 @@ impl Vault {
         self.store.one(query).await?.as_ref().map(user_of).transpose()
     }
 
-    /// In the order of ids, behind `after`.
-    pub async fn external_users(
-        &self,
-        project: &ProjectId,
-        environment: Environment,
-        after: Option<&ExternalUserId>,
-        limit: u32,
-    ) -> Result<Vec<ExternalUser>, Error> {
-        let query = "SELECT * FROM external_user WHERE project = $1 AND environment = $2 \
-                     AND id > $3 ORDER BY id LIMIT $4";
-        let query = sql(query)
-            .bind(project.to_string())
-            .bind(environment.to_string())
-            .bind(after.map_or_else(String::new, ExternalUserId::to_string))
-            .bind(i64::from(limit));
-        self.store.all(query).await?.iter().map(user_of).collect()
+    /// In the order of ids.
+    pub async fn external_users(&self, filter: &UserFilter) -> Result<Vec<ExternalUser>, Error> {
+        let found = self.store.all(filter.query()).await?;
+        let mut users = found.iter().map(user_of).collect::<Result<Vec<_>, _>>()?;
+        if filter.before.is_some() {
+            users.reverse();
+        }
+        Ok(users)
+    }
+
+    /// How many fit, whatever part of them is looked at.
+    pub async fn count_external_users(&self, filter: &UserFilter) -> Result<u64, Error> {
+        let row = self.store.one(filter.count()).await?;
+        row.map_or(Ok(0), |row| Ok(row.int("total")?.unsigned_abs()))
     }
 
     /// Delete the user's accounts first: their tokens want revoking.

@@ -1,5 +1,5 @@
-//! The web listener: the gateway, the CA to download, and a page for whoever comes here first. And
-//! the admin listener: metrics and health.
+//! The web listener: the gateway, the API, the CA to download, and a page for whoever comes here
+//! first. And the admin listener: metrics and health.
 
 pub mod admin;
 mod connect;
@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub use connect::Reconnect;
 pub use page::Page;
 
+use crate::api::Api;
 use crate::forward::{Body, Refusal, Switched, UpgradeSlot, Watched};
 use crate::host::{Authority, Host};
 use crate::proxy::{self, Doors};
@@ -29,6 +30,8 @@ use crate::telemetry;
 /// What the web listener knows beside the doors.
 pub struct Web {
     pub doors: Arc<Doors>,
+    /// Where there is a store.
+    pub api: Option<Api>,
     /// Names by which it may be addressed.
     pub hosts: Vec<Host>,
     /// Connecting dead accounts anew, where there is a store.
@@ -116,6 +119,12 @@ impl Web {
                 return page;
             }
         }
+        if Api::owns(request.uri().path()) {
+            return match &self.api {
+                Some(api) => api.answer(peer.ip(), request).await,
+                None => not_found(NO_STORE),
+            };
+        }
         match proxy::answer_gateway(&self.doors, peer, request, upgrade).await {
             Ok(response) => response,
             Err(request) => self.page(request.uri().path()),
@@ -126,11 +135,7 @@ impl Web {
         match path {
             "/" => proxy::landing_page(),
             "/ca.pem" => proxy::ca_certificate(&self.doors.ca),
-            _ => {
-                let mut response = Response::new(Body::from(NOTHING.to_owned()));
-                *response.status_mut() = StatusCode::NOT_FOUND;
-                response
-            }
+            _ => not_found(NOTHING),
         }
     }
 
@@ -146,8 +151,15 @@ impl Web {
     }
 }
 
-const NOTHING: &str =
-    "nothing is here; / says what this is, /gateway/<app>/<path> is the gateway\n";
+fn not_found(said: &str) -> Response<Body> {
+    let mut response = Response::new(Body::from(said.to_owned()));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+const NOTHING: &str = "nothing is here; / says what this is, /gateway/<app>/<path> is the gateway, \
+     /openapi.json describes the API\n";
+const NO_STORE: &str = "the API works on the store, and vault.url is \"off\"\n";
 
 /// Connections of the web and admin listeners at once, each.
 const MAX_CONNECTIONS: usize = 1024;

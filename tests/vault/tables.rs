@@ -7,7 +7,7 @@ use countersign::secret::TokenDigest;
 use countersign::vault::{
     ApiClientDetails, CallerDetails, Change, ConnectTokenDetails, Environment, Error,
     MemberDetails, OAuthClientDetails, Owner, PendingFlow, ProjectDetails, Role, SessionDetails,
-    SessionOf, Share, Vault,
+    SessionOf, Share, UserFilter, Vault,
 };
 
 use crate::house::{House, after, connected, name, secret, slack, tokens};
@@ -74,8 +74,22 @@ crate::on_both_engines! {
         let ensure = |environment| vault.ensure_external_user(&one.project, environment, "u|1 é");
         assert_eq!(ensure(Environment::Production).await.unwrap().id, one.id);
         assert_ne!(ensure(Environment::Development).await.unwrap().id, one.id);
-        let page = vault.external_users(&one.project, one.environment, None, 10).await.unwrap();
-        assert_eq!(page.len(), 1);
+        let filter = UserFilter {
+            project: one.project.clone(),
+            environment: one.environment,
+            containing: None,
+            after: None,
+            before: None,
+            limit: 10,
+        };
+        let found = vault.external_users(&filter).await.unwrap();
+        assert_eq!(found.iter().map(|user| &user.id).collect::<Vec<_>>(), [&one.id]);
+        for (part, count) in [("U|1", 1), ("%", 0), ("_", 0)] {
+            let filter = UserFilter { containing: Some(part.to_owned()), ..filter.clone() };
+            assert_eq!(vault.count_external_users(&filter).await.unwrap(), count, "{part}");
+        }
+        let behind = UserFilter { after: Some(one.id.clone()), ..filter };
+        assert!(vault.external_users(&behind).await.unwrap().is_empty());
         let mut new = slack();
         new.owner = Owner::ExternalUser(one.id.clone());
         let account = vault.create_account(&new, &tokens("a", "r")).await.unwrap();

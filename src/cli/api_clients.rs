@@ -1,0 +1,165 @@
+//! `countersign api-clients …`: programs that may speak to the REST API, each with an id and a
+//! secret (RFC 6749 §4.4).
+
+use std::io::Write;
+use std::time::SystemTime;
+
+use anyhow::bail;
+use serde_json::json;
+
+use super::{ask, load_or_explain, note, projects, show, token};
+use crate::api::{ALL_SCOPES, Scopes};
+use crate::config::duration;
+use crate::secret::TokenDigest;
+use crate::serve::{Source, Workshop};
+use crate::vault::{ApiClient, ApiClientDetails};
+
+#[derive(clap::Subcommand)]
+pub enum ApiClientsCommand {
+    /// Make an id and a secret for a program that uses the API or an SDK; the secret is shown once
+    Add {
+        /// What to call it
+        name: String,
+        /// The one project that it may work on, by id or name [default: every project]
+        #[arg(long, value_name = "PROJECT")]
+        project: Option<String>,
+        /// What it may do, such as connect:proxy; may be given several times [default: everything]
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// How long it may, such as 90d [default: until it is removed]
+        #[arg(long, value_name = "DURATION")]
+        expires_in: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List them, without their secrets
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove one; its access tokens end at once
+    Remove {
+        /// Id or name
+        client: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+pub async fn run(
+    command: &ApiClientsCommand,
+    source: &Source,
+    out: &mut impl Write,
+) -> anyhow::Result<u8> {
+    let shop = Workshop::open(load_or_explain(source)?.config).await?;
+    let done = match command {
+        ApiClientsCommand::Add { .. } => add(command, &shop, out).await,
+        ApiClientsCommand::List { json } => list(&shop, *json, out).await,
+        ApiClientsCommand::Remove { client, yes } => remove(&shop, client, *yes, out).await,
+    };
+    shop.close().await;
+    done.map(|()| 0)
+}
+
+async fn add(
+    command: &ApiClientsCommand,
+    shop: &Workshop,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let ApiClientsCommand::Add { name, project, scopes, expires_in, json } = command else {
+        bail!("another command");
+    };
+    let project = match project {
+        Some(named) => Some(projects::find(shop, named).await?.id),
+        None => None,
+    };
+    let scopes = match scopes.is_empty() {
+        true => Scopes::of([ALL_SCOPES])?,
+        false => Scopes::of(scopes.iter().map(String::as_str))?,
+    };
+    let expires_in = expires_in.as_deref().map(duration).transpose();
+    let expires_in = expires_in.map_err(|error| anyhow::anyhow!("--expires-in: {error}"))?;
+    let details = ApiClientDetails {
+        name: name.clone(),
+        project,
+        scopes: scopes.list().to_vec(),
+        expires_at: expires_in.map(|life| SystemTime::now() + life),
+    };
+    let secret = token::fresh()?;
+    let digest = TokenDigest::of(secret.expose().as_bytes());
+    let client = shop.vault().create_api_client(digest, &details).await?;
+    note(shop, "api_client_added", name, &client.id).await?;
+    if *json {
+        let mut shown = as_json(&client);
+        shown["client_secret"] = json!(secret.expose());
+        show::json(out, &shown)?;
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "The secret, shown once:\n\n  PIPEDREAM_CLIENT_ID={}\n  PIPEDREAM_CLIENT_SECRET={}",
+        client.id,
+        secret.expose()
+    )?;
+    if let Some(project) = &client.details.project {
+        writeln!(out, "  PIPEDREAM_PROJECT_ID={project}")?;
+    }
+    writeln!(out, "\nand PIPEDREAM_BASE_URL is the URL of this server's web listener.")?;
+    Ok(())
+}
+
+fn as_json(client: &ApiClient) -> serde_json::Value {
+    let details = &client.details;
+    json!({
+        "client_id": client.id,
+        "name": details.name,
+        "project": details.project,
+        "scopes": details.scopes,
+        "expires_at": show::time(details.expires_at),
+        "created_at": show::time(Some(client.created_at)),
+    })
+}
+
+async fn list(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let clients = shop.vault().api_clients().await?;
+    if json {
+        show::json(out, &clients.iter().map(as_json).collect())?;
+        return Ok(());
+    }
+    if clients.is_empty() {
+        writeln!(out, "No API clients yet. `countersign api-clients add NAME`")?;
+        return Ok(());
+    }
+    let now = SystemTime::now();
+    let row = |client: &ApiClient| {
+        let details = &client.details;
+        let project = details.project.as_ref().map_or("every".to_owned(), ToString::to_string);
+        let expires = show::when(details.expires_at, now);
+        vec![details.name.clone(), client.id.clone(), project, details.scopes.join(" "), expires]
+    };
+    let rows = clients.iter().map(row).collect();
+    show::table(out, &["name", "id", "project", "scopes", "expires"], rows)?;
+    Ok(())
+}
+
+async fn remove(
+    shop: &Workshop,
+    named: &str,
+    yes: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let clients = shop.vault().api_clients().await?;
+    let found: Vec<_> =
+        clients.iter().filter(|c| c.id == named || c.details.name == named).collect();
+    let [client] = found[..] else {
+        bail!("there is no one API client \"{named}\"; `countersign api-clients list` shows them")
+    };
+    ask::confirm(&format!("{named} is removed, and its access tokens end."), yes)?;
+    shop.vault().delete_api_client(&client.id).await?;
+    note(shop, "api_client_removed", &client.details.name, &client.id).await?;
+    writeln!(out, "{named} is removed")?;
+    Ok(())
+}
