@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use super::connect::PORT;
@@ -52,6 +52,23 @@ pub enum OAuthClientsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Give an OAuth client a renewed secret or key, or another redirect URI; accounts go on with it
+    Update {
+        /// Id or name
+        client: String,
+        /// The new client secret: a file, or - for standard input
+        #[arg(long, value_name = "FILE")]
+        secret: Option<String>,
+        /// The new private key in PEM
+        #[arg(long, value_name = "FILE")]
+        private_key: Option<String>,
+        /// The id of that key
+        #[arg(long, value_name = "KID")]
+        key_id: Option<String>,
+        /// The redirect URI that is registered with the provider now
+        #[arg(long, value_name = "URL")]
+        redirect_uri: Option<String>,
+    },
     /// Remove an OAuth client that no account was connected with
     Remove {
         /// Id or name
@@ -71,6 +88,7 @@ pub async fn run(
     let done = match command {
         OAuthClientsCommand::Add { .. } => add(command, &shop, out).await,
         OAuthClientsCommand::List { json } => list(&shop, *json, out).await,
+        OAuthClientsCommand::Update { .. } => update(command, &shop, out).await,
         OAuthClientsCommand::Remove { client, yes } => remove(&shop, client, *yes, out).await,
     };
     shop.close().await;
@@ -107,7 +125,7 @@ async fn add(
         bail!("{} has no OAuth to register for; --auth takes one of: {}", app.id, ids.join(", "))
     };
     if let Some(uri) = redirect_uri {
-        url::Url::parse(uri).map_err(|error| anyhow::anyhow!("--redirect-uri {uri}: {error}"))?;
+        check_redirect_uri(uri)?;
     }
     let mut secrets = Properties::new();
     let optional = private_key.is_some();
@@ -177,20 +195,68 @@ async fn list(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Resu
     Ok(())
 }
 
+async fn update(
+    command: &OAuthClientsCommand,
+    shop: &Workshop,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let OAuthClientsCommand::Update { client, secret, private_key, key_id, redirect_uri } = command
+    else {
+        bail!("another command");
+    };
+    let found = find(shop, client).await?;
+    let opened = shop.vault().open_oauth_client(&found.id).await?;
+    let (record, mut secrets) = opened.context("it was removed meanwhile")?;
+    let mut details = record.details;
+    for (name, option, file) in [
+        (Registered::SECRET, "--secret", secret),
+        (Registered::PRIVATE_KEY, "--private-key", private_key),
+    ] {
+        let Some(file) = file else { continue };
+        let value = ask::secret(name, option, Some(file), false)?;
+        secrets.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    if let Some(id) = key_id {
+        details.fields.insert(Registered::KEY_ID.to_owned(), id.clone());
+    }
+    if let Some(uri) = redirect_uri {
+        check_redirect_uri(uri)?;
+        details.redirect_uri = Some(uri.clone());
+    }
+    shop.vault().update_oauth_client(&found.id, &details, Some(&secrets)).await?;
+    note(shop, "oauth_client_updated", &details.name, found.id.as_str()).await?;
+    writeln!(out, "{client} is updated; servers use it within a second")?;
+    Ok(())
+}
+
+/// The one client of that id or name.
+async fn find(shop: &Workshop, named: &str) -> anyhow::Result<OAuthClientRecord> {
+    let fits = |c: &OAuthClientRecord| c.id.as_str() == named || c.details.name == named;
+    let clients = shop.vault().oauth_clients().await?;
+    let mut found: Vec<_> = clients.into_iter().filter(fits).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(_), false) => bail!("several OAuth clients are called \"{named}\"; say the id"),
+        (None, _) => {
+            bail!(
+                "there is no OAuth client \"{named}\"; `countersign oauth-clients list` shows them"
+            )
+        }
+    }
+}
+
+fn check_redirect_uri(uri: &str) -> anyhow::Result<()> {
+    url::Url::parse(uri).map_err(|error| anyhow::anyhow!("--redirect-uri {uri}: {error}"))?;
+    Ok(())
+}
+
 async fn remove(
     shop: &Workshop,
     named: &str,
     yes: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let clients = shop.vault().oauth_clients().await?;
-    let fits = |c: &&OAuthClientRecord| c.id.as_str() == named || c.details.name == named;
-    let found: Vec<_> = clients.iter().filter(fits).collect();
-    let [client] = found[..] else {
-        bail!(
-            "there is no one OAuth client \"{named}\"; `countersign oauth-clients list` shows them"
-        )
-    };
+    let client = find(shop, named).await?;
     let filter = Filter { oauth_client: Some(client.id.clone()), ..Filter::default() };
     let accounts = shop.vault().accounts(&filter).await?;
     if !accounts.is_empty() {

@@ -125,8 +125,9 @@ fn greet(running: &Running, source: &Source) -> anyhow::Result<()> {
         writeln!(out, "  metrics  http://{address}/metrics")?;
     }
     let apps = counted(config.catalog.apps().count(), "app");
-    let accounts = counted(config.accounts.len(), "account");
-    let callers = counted(config.callers.len(), "caller");
+    let world = running.forwarder.world();
+    let accounts = counted(world.slots.len(), "account");
+    let callers = counted(world.callers().count(), "caller");
     writeln!(out, "  knows    {apps}, {accounts}, {callers}")?;
     if running.ca_opened == Opened::Created {
         writeln!(
