@@ -184,13 +184,14 @@ async fn add(
     let token = token::fresh()?;
     let digest = TokenDigest::of(token.expose().as_bytes());
     shop.vault().create_caller(name, &details, None).await?;
-    shop.vault().add_caller_token(name, digest, "", None).await?;
     note(shop, "caller_added", name.as_str(), description).await?;
     for account in &found {
         // Read again for each: the rules of the one before are in it.
         let caller = find(shop, name).await?;
         bind(shop, &caller, account, Terms { default: false, paths: &[], grant }).await?;
     }
+    // Last, so that nobody is known before everything about them is.
+    shop.vault().add_caller_token(name, digest, "", None).await?;
     if *json {
         show::json(out, &json!({ "name": name, "token": token.expose() }))?;
         return Ok(());

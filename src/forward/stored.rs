@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 
 use crate::catalog::{App, Origin};
 use crate::config::{self, Rate, Token, rules_from_json};
-use crate::credentials::{Keeper, Slot};
+use crate::credentials::{self, Keeper, Slot};
 use crate::host::Host;
 use crate::ids::{AccountId, CallerId};
 use crate::policy::{Binding, CallerPolicy, Mode, Rule};
@@ -51,6 +51,10 @@ impl Stored {
             for (account, slot) in accounts.iter().cloned().zip(slots) {
                 match slot {
                     Ok(slot) => drop(bound.insert(account.id.clone(), Bound { account, slot })),
+                    // A store that goes away half-way takes nobody's account away.
+                    Err(credentials::Error::Vault { source, .. }) if source.is_transient() => {
+                        return Err(source);
+                    }
                     Err(error) => tracing::warn!(%error, "account left out"),
                 }
             }

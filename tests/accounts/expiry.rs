@@ -162,6 +162,7 @@ async fn an_account_connected_by_command_is_used_by_a_caller_added_by_command() 
         crate::client::connect(&house.site, &format!("{API}:443"), &caller).await.1.status == 200
     })
     .await;
+    // Who is known is known with everything: the token comes last.
     assert_eq!(house.get(&caller, "/by-command").await.status, 200);
     until("the commands are in the audit", Duration::from_secs(3), || async {
         house.audit("administered").len() >= 2

@@ -193,10 +193,11 @@ impl House {
         let digest = TokenDigest::of(token.as_bytes());
         let vault = self.shop.vault();
         vault.create_caller(&caller, &details, None).await.unwrap();
-        vault.add_caller_token(&caller, digest, "", None).await.unwrap();
         for account in accounts {
             vault.bind(&caller, &account.id, false, &[], None).await.unwrap();
         }
+        // Last, so that nobody is known before everything about them is.
+        vault.add_caller_token(&caller, digest, "", None).await.unwrap();
         basic(name, &token)
     }
 

@@ -97,8 +97,8 @@ async fn add_caller(keeper: &Keeper, account: &Account) -> anyhow::Result<Secret
     let rule = RuleText { account: Some(account.id.to_string()), ..RuleText::default() };
     let details = CallerDetails { rules: rules_to_json(&[rule]), ..CallerDetails::default() };
     vault.create_caller(&name, &details, None).await?;
-    vault.add_caller_token(&name, TokenDigest::of(token.expose().as_bytes()), "", None).await?;
     vault.bind(&name, &account.id, true, &[], None).await?;
+    vault.add_caller_token(&name, TokenDigest::of(token.expose().as_bytes()), "", None).await?;
     Ok(token)
 }
 
