@@ -38,8 +38,6 @@ const POLL: [Duration; 4] = [
 ];
 /// Requests are refused for this long before one of them asks the provider again.
 const LONGEST_REFUSAL: Duration = Duration::from_secs(30);
-/// Failures in a row that make an account unhealthy: one may be a hiccup.
-const UNHEALTHY: u32 = 2;
 
 /// Who asked for a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,7 +255,7 @@ impl Flight<'_> {
         let lead =
             account.health.expires_at.and_then(|at| at.duration_since(renewed.obtained_at).ok());
         telemetry.metrics.accounts.renewed(lead.unwrap_or_default());
-        if was_unwell(&account.health) {
+        if unwell(&account.health) {
             self.changed(AccountChange::Recovered, "");
         }
         tracing::debug!(account = %account.nickname, reason = ?self.reason, "refreshed");
@@ -328,16 +326,16 @@ impl Flight<'_> {
             took,
             error: &error.message,
         });
-        let newly_unwell = is_unwell(failures, &failed.error.code) && !was_unwell(&account.health);
+        let mut now = account.clone();
+        now.health.failures = failures;
+        now.health.error = Some(failed.error.clone());
+        now.health.dead = failed.dead;
         if failed.dead {
             self.changed(AccountChange::Dead, &failed.error.code);
-            let mut account = account.clone();
-            account.health.error = Some(failed.error.clone());
-            account.health.dead = true;
-            self.keeper.tell_dead(&account);
-            self.refuse_at_once(&account);
+            self.keeper.tell_dead(&now);
+            self.refuse_at_once(&now);
         } else {
-            if newly_unwell {
+            if unwell(&now.health) && !unwell(&account.health) {
                 self.changed(AccountChange::Unhealthy, &failed.error.code);
             }
             let why = format!("its token has expired, and could not be renewed: {error}");
@@ -435,14 +433,8 @@ fn wait_of_requests(error: &TokenError, wait: Duration) -> Duration {
     }
 }
 
-/// One failure may be a hiccup; a client that is refused is not.
-fn is_unwell(failures: u32, code: &str) -> bool {
-    failures >= UNHEALTHY || failures > 0 && code == APP_CREDENTIALS
-}
-
-fn was_unwell(health: &Health) -> bool {
-    let code = health.error.as_ref().map_or("", |error| error.code.as_str());
-    health.dead || is_unwell(health.failures, code)
+fn unwell(health: &Health) -> bool {
+    health.dead || health.is_unhealthy()
 }
 
 fn dead(error: &TokenError) -> bool {
@@ -466,8 +458,6 @@ fn lost(mut error: TokenError) -> TokenError {
 
 const ROTATION_LOST: &str = "rotation_lost";
 
-const APP_CREDENTIALS: &str = "app_credentials";
-
 /// The stable codes of an account's error.
 fn code_of(error: &TokenError, health: &Health, now: SystemTime) -> &'static str {
     let grant_has_ended = health.refresh_expires_at.is_some_and(|at| at <= now);
@@ -476,7 +466,7 @@ fn code_of(error: &TokenError, health: &Health, now: SystemTime) -> &'static str
         Class::Dead if error.code == "no_refresh_token" => "no_refresh_token",
         Class::Dead if grant_has_ended => "rt_expired",
         Class::Dead => "revoked",
-        Class::Client => APP_CREDENTIALS,
+        Class::Client => HealthError::APP_CREDENTIALS,
         Class::Transient => "provider_unavailable",
     }
 }

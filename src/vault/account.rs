@@ -73,10 +73,14 @@ pub struct HealthError {
 }
 
 impl Health {
-    /// One failure may be a hiccup; an OAuth client that is refused is none.
+    /// Failures in a row: one may be a hiccup.
+    pub(super) const UNHEALTHY_AFTER: u32 = 2;
+
+    /// Whether it cannot be renewed at present. An OAuth client that is refused is no hiccup.
     pub fn is_unhealthy(&self) -> bool {
         let refused = |error: &HealthError| error.code == HealthError::APP_CREDENTIALS;
-        self.failures >= 2 || self.failures > 0 && self.error.as_ref().is_some_and(refused)
+        let at_once = self.error.as_ref().is_some_and(refused);
+        self.failures >= Self::UNHEALTHY_AFTER || self.failures > 0 && at_once
     }
 }
 

@@ -1,6 +1,7 @@
 //! How many accounts there are, and how they fare.
 
 use super::Vault;
+use super::account::{Health, HealthError};
 use super::error::Error;
 use super::row::Row;
 use super::store::sql;
@@ -9,12 +10,15 @@ use crate::telemetry::{AccountState, Census};
 impl Vault {
     /// Per app and state, with the end of the first access token that has not ended yet.
     pub async fn census(&self) -> Result<Vec<Census>, Error> {
-        let query = "SELECT app, dead, CASE WHEN failures >= 2 OR (failures > 0 AND error_code = 'app_credentials') \
-            THEN 1 ELSE 0 END AS unwell, \
-            COUNT(*) AS number, MIN(CASE WHEN expires_at > $1 THEN expires_at END) AS ends \
-            FROM account GROUP BY app, dead, CASE WHEN failures >= 2 OR (failures > 0 AND error_code = 'app_credentials') \
-            THEN 1 ELSE 0 END";
-        let query = sql(query).bind(self.store.now());
+        let query = "SELECT app, dead, unwell, COUNT(*) AS number, \
+            MIN(CASE WHEN expires_at > $1 THEN expires_at END) AS ends FROM \
+            (SELECT app, dead, expires_at, CASE WHEN failures >= $2 \
+            OR (failures > 0 AND error_code = $3) THEN 1 ELSE 0 END AS unwell FROM account) AS one \
+            GROUP BY app, dead, unwell";
+        let query = sql(query)
+            .bind(self.store.now())
+            .bind(i64::from(Health::UNHEALTHY_AFTER))
+            .bind(HealthError::APP_CREDENTIALS);
         self.store.all(query).await?.iter().map(census_of).collect()
     }
 }
