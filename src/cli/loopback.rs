@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
+use super::end_page;
 use crate::secret::Secret;
-use crate::web::Page;
 
 const PATH: &str = "/callback";
 /// A provider's callback with its longest code.
@@ -142,7 +142,7 @@ async fn answer(
     title: &str,
     text: &str,
 ) -> std::io::Result<()> {
-    let (page, policy) = Page::new(title).text(text).clean_address().render();
+    let (page, policy) = end_page::render(title, text);
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: {}\r\n\
          cache-control: no-store\r\nreferrer-policy: no-referrer\r\nx-content-type-options: nosniff\r\n\

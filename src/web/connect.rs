@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::page::Page;
+use super::html::{Button, Message, Policy};
 use crate::connect::{self, Connector, SameIdentity, Way};
 use crate::credentials::{Keeper, Links};
 use crate::forward::Body;
@@ -72,9 +72,7 @@ impl Reconnect {
         let step = uri.path().strip_prefix(PREFIX)?;
         let query = uri.query().unwrap_or_default();
         if method != Method::GET || query.len() > MAX_QUERY_BYTES {
-            return Some(
-                Page::new("Not found").text("Nothing is here.").answer(StatusCode::NOT_FOUND),
-            );
+            return Some(told("Not found", "Nothing is here.", StatusCode::NOT_FOUND));
         }
         let params: BTreeMap<String, String> =
             form_urlencoded::parse(query.as_bytes()).into_owned().collect();
@@ -85,7 +83,7 @@ impl Reconnect {
             "callback" => self.finish(params, headers).await,
             _ => return None,
         };
-        Some(answered.unwrap_or_else(|trouble| told(&trouble)))
+        Some(answered.unwrap_or_else(|trouble| trouble.told()))
     }
 
     async fn account(&self, ticket: &str) -> Result<Account, Trouble> {
@@ -106,10 +104,17 @@ impl Reconnect {
             "The account “{}” does not work any more. Connect it anew, signed in at {app} as {who}.",
             account.nickname
         );
-        let page = Page::new(&format!("Connect {app} anew")).text(&text);
-        Ok(page
-            .button("start", "ticket", ticket, &format!("Continue to {app}"))
-            .answer(StatusCode::OK))
+        let label = format!("Continue to {app}");
+        let button = Button { action: "start", name: "ticket", value: ticket, label: &label };
+        let title = format!("Connect {app} anew");
+        let page =
+            Message { title: &title, text: &text, button: Some(button), clean_address: false };
+        // The form leads here, and from here to the provider.
+        let policy = Policy {
+            forms: vec!["https:".to_owned(), "http://127.0.0.1:*".to_owned()],
+            ..Policy::default()
+        };
+        Ok(page.answer(StatusCode::OK, &policy))
     }
 
     /// Off to the provider.
@@ -175,7 +180,7 @@ impl Reconnect {
         let (name, id) = (account.nickname.as_str(), account.id.as_str());
         vault.note("account_reconnected", name, id, "browser, by a refusal's link").await?;
         let text = format!("{} works again as “{name}”. You may close this page.", wish.app.name);
-        Ok(Page::new("Connected").text(&text).clean_address().answer(StatusCode::OK))
+        Ok(told("Connected", &text, StatusCode::OK))
     }
 
     /// By whatever name the provider sends it back.
@@ -192,13 +197,19 @@ impl Reconnect {
     }
 }
 
-fn told(trouble: &Trouble) -> Response<Body> {
-    let status = match trouble {
-        Trouble::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-        Trouble::Gone => StatusCode::NOT_FOUND,
-        _ => StatusCode::BAD_REQUEST,
-    };
-    Page::new("Not connected").text(&trouble.to_string()).clean_address().answer(status)
+impl Trouble {
+    fn told(&self) -> Response<Body> {
+        let status = match self {
+            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Gone => StatusCode::NOT_FOUND,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        told("Not connected", &self.to_string(), status)
+    }
+}
+
+fn told(title: &str, text: &str, status: StatusCode) -> Response<Body> {
+    Message { title, text, button: None, clean_address: true }.answer(status, &Policy::default())
 }
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {

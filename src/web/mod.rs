@@ -2,8 +2,9 @@
 //! first. And the admin listener: metrics and health.
 
 pub mod admin;
+pub mod assets;
 mod connect;
-mod page;
+pub mod html;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,7 +20,6 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
 pub use connect::Reconnect;
-pub use page::Page;
 
 use crate::api::Api;
 use crate::forward::{Body, Refusal, Switched, UpgradeSlot, Watched};
@@ -135,7 +135,7 @@ impl Web {
         match path {
             "/" => proxy::landing_page(),
             "/ca.pem" => proxy::ca_certificate(&self.doors.ca),
-            _ => not_found(NOTHING),
+            path => assets::answer(path).unwrap_or_else(|| not_found(NOTHING)),
         }
     }
 
