@@ -24,7 +24,7 @@ use arc_swap::ArcSwap;
 pub use declared::keep_fresh;
 pub use keeper::{Keeper, Registered, Settings};
 pub use links::Links;
-pub use retry::{random_share, retry_wait};
+pub use retry::retry_wait;
 pub use stored::{properties, try_out};
 
 use crate::catalog::{App, Auth, Choice};

@@ -37,7 +37,7 @@ use settings::{
 use crate::api::{self, Api};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::connect::{self, Webhooks};
+use crate::connect::Webhooks;
 use crate::credentials::{self, Keeper, Links};
 use crate::forward::{self, Forwarder, Stored, World, WorldError};
 use crate::host::{Authority, Host};
@@ -45,6 +45,7 @@ use crate::ids::CallerId;
 use crate::oauth::Engine;
 use crate::proxy::ca::{self, CertificateAuthority, Opened};
 use crate::proxy::{Doors, Listener, Protocol};
+use crate::random::{self, NoRandom};
 use crate::sources;
 use crate::telemetry::{self, AuditEvent, Pool, Telemetry};
 use crate::upstream::{self, OwnAddresses};
@@ -104,8 +105,8 @@ pub enum Error {
         "there is no store: vault.url is \"off\", so accounts are declared in the configuration"
     )]
     NoStore,
-    #[error("the system gives no random bytes")]
-    NoRandom,
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
     #[error("the store could not be read: {0}")]
     Store(#[source] vault::Error),
     #[error("upstream.proxy.credentials: {0}")]
@@ -545,7 +546,7 @@ async fn links(
 ) -> Result<Option<Arc<Links>>, Error> {
     let Some(address) = web.and_then(address_of) else { return Ok(None) };
     let base = config.web.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
-    let fresh = connect::unguessable().map_err(|_| Error::NoRandom)?;
+    let fresh = random::token("", 32)?;
     let key = vault.sealed_item_or(LINKS_ITEM, &fresh).await.map_err(Error::Store)?;
     Ok(Some(Arc::new(Links::new(&base, &key))))
 }

@@ -19,6 +19,7 @@ use crate::credentials::{Keeper, Links};
 use crate::forward::Body;
 use crate::inject::Properties;
 use crate::oauth::{Callback, state_param};
+use crate::random;
 use crate::secret::TokenDigest;
 use crate::vault::{Account, PendingFlow};
 
@@ -129,7 +130,7 @@ impl Reconnect {
         let connector = Connector::new(self.keeper.clone());
         let authorization = connector.authorize(&wish, &redirect_uri)?;
         // As unguessable as the state, and known to this browser only.
-        let browser = connect::unguessable().map_err(|_| Trouble::State)?;
+        let browser = random::token("", 32).map_err(|_| Trouble::State)?;
         let digest = TokenDigest::of(browser.expose().as_bytes()).to_hex();
         let verifier = authorization.verifier.map(|verifier| ("verifier".to_owned(), verifier));
         let flow = PendingFlow {
