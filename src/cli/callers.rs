@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::{accounts, ask, load_or_explain, note, show, token};
-use crate::config::{Rate, RuleEffect, RuleText, rules_from_json, rules_to_json};
+use super::{accounts, ask, in_workshop, note, show, token};
+use crate::config::{Rate, RuleEffect, RuleText, duration, rules_from_json, rules_to_json};
 use crate::ids::{AccountId, CallerId};
 use crate::secret::TokenDigest;
 use crate::serve::{Source, Workshop};
@@ -16,32 +16,7 @@ use crate::vault::{Account, Binding, CallerDetails, StoredCaller};
 #[derive(clap::Subcommand)]
 pub enum CallersCommand {
     /// Add a caller; its token is shown once
-    Add {
-        name: CallerId,
-        /// Accounts that it may use, by nickname or id
-        #[arg(long = "account", value_name = "NAME")]
-        accounts: Vec<String>,
-        #[command(flatten)]
-        grant: Grant,
-        /// What it is for
-        #[arg(long, default_value = "", value_name = "TEXT")]
-        description: String,
-        /// Let through, and count, what a rule would deny
-        #[arg(long)]
-        report: bool,
-        /// Requests per second, and a burst: 50 or 50/100
-        #[arg(long, value_name = "RATE")]
-        rate: Option<String>,
-        /// Requests in flight at once
-        #[arg(long, value_name = "N")]
-        max_concurrent: Option<u32>,
-        /// How long it may send anything: 90d, 12h
-        #[arg(long, value_name = "DURATION", value_parser = duration)]
-        lifetime: Option<Duration>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Add(NewCaller),
     /// List callers
     List {
         /// Print JSON
@@ -89,6 +64,34 @@ pub enum CallersCommand {
     Unbind { name: CallerId, account: String },
 }
 
+#[derive(clap::Args)]
+pub struct NewCaller {
+    name: CallerId,
+    /// Accounts that it may use, by nickname or id
+    #[arg(long = "account", value_name = "NAME")]
+    accounts: Vec<String>,
+    #[command(flatten)]
+    grant: Grant,
+    /// What it is for
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    description: String,
+    /// Let through, and count, what a rule would deny
+    #[arg(long)]
+    report: bool,
+    /// Requests per second, and a burst: 50 or 50/100
+    #[arg(long, value_name = "RATE")]
+    rate: Option<String>,
+    /// Requests in flight at once
+    #[arg(long, value_name = "N")]
+    max_concurrent: Option<u32>,
+    /// How long it may send anything: 90d, 12h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    lifetime: Option<Duration>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// What may be done with an account that is bound.
 #[derive(clap::Args, Clone)]
 pub struct Grant {
@@ -101,19 +104,12 @@ pub struct Grant {
     deny: Vec<String>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    crate::config::duration(text)
-}
-
 pub async fn run(
     command: &CallersCommand,
     source: &Source,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let done = dispatch(command, &shop, out).await;
-    shop.close().await;
-    done.map(|()| 0)
+    in_workshop(source, async |shop| dispatch(command, shop, out).await).await.map(|()| 0)
 }
 
 async fn dispatch(
@@ -122,7 +118,7 @@ async fn dispatch(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     match command {
-        CallersCommand::Add { .. } => add(command, shop, out).await,
+        CallersCommand::Add(new) => add(shop, new, out).await,
         CallersCommand::List { json } => list(shop, *json, out).await,
         CallersCommand::Show { name, json } => one(shop, name, *json, out).await,
         CallersCommand::Rotate { name, overlap, json } => {
@@ -141,50 +137,33 @@ async fn dispatch(
     }
 }
 
-async fn add(
-    command: &CallersCommand,
-    shop: &Workshop,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let CallersCommand::Add {
-        name,
-        accounts: bound,
-        grant,
-        description,
-        report,
-        rate,
-        max_concurrent,
-        lifetime,
-        json,
-    } = command
-    else {
-        bail!("another command");
-    };
+async fn add(shop: &Workshop, new: &NewCaller, out: &mut impl Write) -> anyhow::Result<()> {
+    let (name, grant) = (&new.name, &new.grant);
     if shop.config.callers.iter().any(|declared| declared.id == *name) {
         bail!("{name} is declared in the configuration already");
     }
-    if let Some(rate) = rate {
+    if let Some(rate) = &new.rate {
         Rate::from_text(rate).map_err(|error| anyhow::anyhow!("--rate: {error}"))?;
     }
     let mut found = Vec::new();
-    for account in bound {
+    for account in &new.accounts {
         found.push(accounts::find(shop, account).await?);
     }
     for account in &found {
         rules_about(account, grant)?;
     }
     let details = CallerDetails {
-        description: description.clone(),
-        mode: report.then(|| "report".to_owned()),
-        rate: rate.clone(),
-        max_concurrent: *max_concurrent,
+        description: new.description.clone(),
+        mode: new.report.then(|| "report".to_owned()),
+        rate: new.rate.clone(),
+        max_concurrent: new.max_concurrent,
         rules: rules_to_json(&[]),
-        expires_at: lifetime.map(|lifetime| SystemTime::now() + lifetime),
+        expires_at: new.lifetime.map(|lifetime| SystemTime::now() + lifetime),
     };
     let token = token::fresh()?;
     let digest = TokenDigest::of(token.expose().as_bytes());
     shop.vault().create_caller(name, &details, None).await?;
-    note(shop, "caller_added", name.as_str(), description).await?;
+    note(shop, "caller_added", name.as_str(), &new.description).await?;
     for account in &found {
         // Read again for each: the rules of the one before are in it.
         let caller = find(shop, name).await?;
@@ -192,7 +171,7 @@ async fn add(
     }
     // Last, so that nobody is known before everything about them is.
     shop.vault().add_caller_token(name, digest, "", None).await?;
-    if *json {
+    if new.json {
         show::json(out, &json!({ "name": name, "token": token.expose() }))?;
         return Ok(());
     }

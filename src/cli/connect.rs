@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::loopback::Loopback;
-use super::{accounts, ask, load_or_explain, show};
+use super::{accounts, ask, in_workshop, show};
 use crate::catalog::{App, Auth};
 use crate::connect::{self, Connected, Polled, SameIdentity, Way, Wish, check};
 use crate::credentials::Registered;
@@ -87,10 +87,7 @@ impl Browser {
 }
 
 pub async fn run(args: &Args, source: &Source, out: &mut impl Write) -> anyhow::Result<u8> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let done = new(args, &shop, out).await;
-    shop.close().await;
-    done
+    in_workshop(source, async |shop| new(args, shop, out).await).await
 }
 
 async fn new(args: &Args, shop: &Workshop, out: &mut impl Write) -> anyhow::Result<u8> {
