@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Context as _;
 
-use crate::random;
+use crate::connect::callers;
 use crate::secret::{Secret, TokenDigest};
 
 #[derive(clap::Args)]
@@ -33,5 +33,5 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<u8> {
 
 /// 160 random bits, in characters that no client has to encode.
 pub fn fresh() -> anyhow::Result<Secret> {
-    random::token("cs_", 20).context("no token could be made")
+    callers::fresh_token().context("no token could be made")
 }

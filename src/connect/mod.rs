@@ -1,6 +1,7 @@
 //! Connecting accounts: from what a person enters or agrees to, to an account in the store. One
 //! place for the terminal, the pages and the API.
 
+pub mod callers;
 mod check;
 mod remove;
 mod webhooks;
