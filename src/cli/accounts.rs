@@ -324,7 +324,6 @@ async fn delete(
     };
     ask::confirm(&format!("This deletes {} for good.{lost}", account.nickname), yes)?;
     let removed = shop.connector.remove(&account.id).await?.context("it is gone already")?;
-    note(shop, "account_deleted", account.nickname.as_str(), account.id.as_str()).await?;
     match removed {
         Removed::Revoked => writeln!(out, "{} is deleted, and revoked at the provider", name)?,
         Removed::NotRevocable => writeln!(

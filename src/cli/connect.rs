@@ -108,7 +108,7 @@ async fn new(args: &Args, shop: &Workshop, out: &mut impl Write) -> anyhow::Resu
         app: app.clone(),
     };
     let connected = make(shop, &wish, &args.how, Browser::of(&args.how), out).await?;
-    finish(shop, &connected, "account_connected", &args.how, out).await
+    finish(shop, &connected, &args.how, out).await
 }
 
 /// The same for an account that is there: what a person entered once is not asked again, except
@@ -133,7 +133,7 @@ pub async fn reconnect(
         wish.scopes = scopes_of(auth, how)?;
     }
     let connected = make(shop, &wish, how, browser, out).await?;
-    finish(shop, &connected, "account_reconnected", how, out).await
+    finish(shop, &connected, how, out).await
 }
 
 fn auth_of<'a>(app: &'a App, id: Option<&str>) -> anyhow::Result<&'a Auth> {
@@ -289,12 +289,10 @@ async fn by_device(
 async fn finish(
     shop: &Workshop,
     connected: &Connected,
-    what: &str,
     how: &How,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
     let account = &connected.account;
-    super::note(shop, what, account.nickname.as_str(), account.id.as_str()).await?;
     let checked = match how.no_check {
         true => None,
         false => Some(check(&shop.upstream, &*shop.keeper.slot(account).await?).await),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use super::{in_workshop, load_or_explain, note};
+use super::{in_workshop, load_or_explain, note, whoami};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::serve::{self, MayCreate, Source, Workshop};
@@ -36,7 +36,7 @@ pub async fn run(
             if let Some(file) = &file {
                 begin(&config, file).await?;
             }
-            let shop = Workshop::open(config).await?;
+            let shop = Workshop::open(config, &whoami()).await?;
             if file.is_some() {
                 // Servers look at the file twice a second.
                 tokio::time::sleep(Duration::from_secs(2)).await;
@@ -106,7 +106,7 @@ pub async fn restore(file: &Path, source: &Source, out: &mut impl Write) -> anyh
         bail!("vault.url is \"off\", so there is nothing to restore into");
     };
     let vault = Vault::restore(file, settings).await?;
-    vault.note("store_restored", &file.display().to_string(), "", &super::whoami()).await?;
+    vault.note("store_restored", &file.display().to_string(), "", &whoami()).await?;
     vault.close().await;
     writeln!(out, "{} is restored", file.display())?;
     Ok(0)

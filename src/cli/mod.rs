@@ -310,7 +310,7 @@ async fn in_workshop<T>(
     source: &Source,
     work: impl AsyncFnOnce(&Workshop) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
+    let shop = Workshop::open(load_or_explain(source)?.config, &whoami()).await?;
     let done = work(&shop).await;
     shop.close().await;
     done

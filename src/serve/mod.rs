@@ -38,7 +38,7 @@ use crate::api::{self, Api};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connect::Webhooks;
-use crate::credentials::{self, Keeper, Links};
+use crate::credentials::{self, Keeper, Links, Record};
 use crate::forward::{self, Forwarder, Stored, World, WorldError};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
@@ -572,7 +572,7 @@ async fn keeper(
         catalog: config.catalog.clone(),
         webhook: config.webhook.as_ref().map(|webhook| webhook.url.clone()),
         links,
-        writes_notes: options.own.is_none(),
+        record: Record::Audit { takes_notes: options.own.is_none() },
     };
     Ok(Keeper::new(settings))
 }

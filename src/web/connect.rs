@@ -177,10 +177,8 @@ impl Reconnect {
         let verifier = flow.secrets.get("verifier").cloned();
         let callback = Callback { params, verifier, redirect_uri: self.redirect_uri() };
         let connected = Connector::new(self.keeper.clone()).exchange(&wish, &callback).await?;
-        let (vault, account) = (self.keeper.vault(), &connected.account);
-        let (name, id) = (account.nickname.as_str(), account.id.as_str());
-        vault.note("account_reconnected", name, id, "browser, by a refusal's link").await?;
-        let text = format!("{} works again as “{name}”. You may close this page.", wish.app.name);
+        let (app, name) = (&wish.app.name, &connected.account.nickname);
+        let text = format!("{app} works again as “{name}”. You may close this page.");
         Ok(told("Connected", &text, StatusCode::OK))
     }
 
