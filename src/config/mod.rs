@@ -322,8 +322,6 @@ pub struct Caller {
     pub rate: Option<Rate>,
     /// Requests in flight at once.
     pub max_concurrent: Option<u32>,
-    /// From the store, not from a configuration file.
-    pub stored: bool,
 }
 
 #[derive(Clone)]

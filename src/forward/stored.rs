@@ -12,7 +12,7 @@ use crate::config::{self, Rate, Token, rules_from_json};
 use crate::credentials::{self, Keeper, Slot};
 use crate::host::Host;
 use crate::ids::{AccountId, CallerId};
-use crate::policy::{Binding, CallerPolicy, Mode, Rule};
+use crate::policy::{Binding, CallerPolicy, Kept, Mode, Rule};
 use crate::secret::TokenDigest;
 use crate::vault::{self, Account, Filter, Vault};
 
@@ -148,6 +148,7 @@ fn caller_of(
         mode: mode_of(caller),
         bindings,
         rules: rules_of(caller).into(),
+        kept: Kept::InStore,
     };
     config::Caller {
         id: caller.name.clone(),
@@ -157,7 +158,6 @@ fn caller_of(
         policy,
         rate: details.rate.as_deref().and_then(|rate| said(caller, "rate", Rate::from_text(rate))),
         max_concurrent: details.max_concurrent,
-        stored: true,
     }
 }
 
