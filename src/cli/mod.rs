@@ -40,7 +40,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::catalog::Mistake;
 use crate::forward::Stored;
-use crate::serve::{LoadError, Loaded, Source, load};
+use crate::serve::{LoadError, Loaded, Source, Workshop, load};
 
 /// Put HTTPS_PROXY in front of any program, and its API calls leave with the right credential.
 #[derive(Parser)]
@@ -319,6 +319,17 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     }
 }
 
+/// Opens the store, does the work, and closes the store whatever came of it.
+async fn in_workshop<T>(
+    source: &Source,
+    work: impl AsyncFnOnce(&Workshop) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let shop = Workshop::open(load_or_explain(source)?.config, &whoami()).await?;
+    let done = work(&shop).await;
+    shop.close().await;
+    done
+}
+
 /// Who sits at the terminal, as well as the system knows.
 fn whoami() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
@@ -330,12 +341,7 @@ fn whoami() -> String {
 }
 
 /// Leaves a note for the audit, which a server writes down.
-async fn note(
-    shop: &crate::serve::Workshop,
-    what: &str,
-    subject: &str,
-    detail: &str,
-) -> anyhow::Result<()> {
+async fn note(shop: &Workshop, what: &str, subject: &str, detail: &str) -> anyhow::Result<()> {
     Ok(shop.vault().note(what, subject, detail, &whoami()).await?)
 }
 

@@ -1,6 +1,7 @@
 //! Connecting accounts: from what a person enters or agrees to, to an account in the store. One
 //! place for the terminal, the pages and the API.
 
+pub mod callers;
 mod check;
 mod remove;
 mod webhooks;
@@ -15,13 +16,14 @@ pub use webhooks::Webhooks;
 
 use crate::catalog::{App, Auth, AuthKind, Field, FieldOrigin, InvalidValue};
 use crate::config;
-use crate::credentials::{Keeper, Registered, Slot, random_share, try_out};
+use crate::credentials::{Keeper, Registered, Slot, try_out};
 use crate::ids::{AccountId, OAuthClientId};
 use crate::inject::Properties;
 use crate::oauth::{
     self, Authorization, Callback, DeviceAuthorization, Expiry, Poll, Terms, TokenError, TokenSet,
     schedule,
 };
+use crate::random;
 use crate::secret::Secret;
 use crate::telemetry::AccountChange;
 use crate::vault::{self, Account, Credentials, NewAccount, Owner, Reconnected, Tokens, Validity};
@@ -95,14 +97,6 @@ fn entered_before(
     };
     let asked = auth.fields.iter().filter(|field| field.is_asked());
     asked.filter_map(|field| Some((field.name.clone(), value(field)?))).collect()
-}
-
-/// What binds a flow to the browser that began it.
-///
-/// # Errors
-/// When the system gives no random bytes.
-pub fn unguessable() -> Result<Secret, oauth::Error> {
-    Ok(Secret::from(format!("{}{}", oauth::random_hex()?, oauth::random_hex()?)))
 }
 
 impl Wish {
@@ -305,7 +299,7 @@ impl Connector {
             refresh_expires_at,
             next_refresh_at: schedule::is_renewable(held.auth, Some(&tokens))
                 .then(|| {
-                    schedule::next_refresh(held.auth, set.obtained_at, set.expires, random_share())
+                    schedule::next_refresh(held.auth, set.obtained_at, set.expires, random::share())
                 })
                 .flatten(),
         };

@@ -37,14 +37,15 @@ use settings::{
 use crate::api::{self, Api};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::connect::{self, Webhooks};
-use crate::credentials::{self, Keeper, Links};
+use crate::connect::Webhooks;
+use crate::credentials::{self, Keeper, Links, Record};
 use crate::forward::{self, Forwarder, Stored, World, WorldError};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
 use crate::oauth::Engine;
 use crate::proxy::ca::{self, CertificateAuthority, Opened};
 use crate::proxy::{Doors, Listener, Protocol};
+use crate::random::{self, NoRandom};
 use crate::sources;
 use crate::telemetry::{self, AuditEvent, Pool, Telemetry};
 use crate::upstream::{self, OwnAddresses};
@@ -104,8 +105,8 @@ pub enum Error {
         "there is no store: vault.url is \"off\", so accounts are declared in the configuration"
     )]
     NoStore,
-    #[error("the system gives no random bytes")]
-    NoRandom,
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
     #[error("the store could not be read: {0}")]
     Store(#[source] vault::Error),
     #[error("upstream.proxy.credentials: {0}")]
@@ -558,7 +559,7 @@ async fn links(
 ) -> Result<Option<Arc<Links>>, Error> {
     let Some(address) = web.and_then(address_of) else { return Ok(None) };
     let base = config.web.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
-    let fresh = connect::unguessable().map_err(|_| Error::NoRandom)?;
+    let fresh = random::token("", 32)?;
     let key = vault.sealed_item_or(LINKS_ITEM, &fresh).await.map_err(Error::Store)?;
     Ok(Some(Arc::new(Links::new(&base, &key))))
 }
@@ -598,7 +599,7 @@ async fn keeper(
         catalog: config.catalog.clone(),
         webhook: config.webhook.as_ref().map(|webhook| webhook.url.clone()),
         links,
-        writes_notes: options.own.is_none(),
+        record: Record::Audit { takes_notes: options.own.is_none() },
     };
     Ok(Keeper::new(settings))
 }

@@ -19,6 +19,7 @@ use crate::credentials::{Keeper, Links};
 use crate::forward::Body;
 use crate::inject::Properties;
 use crate::oauth::{Callback, state_param};
+use crate::random;
 use crate::secret::TokenDigest;
 use crate::vault::{Account, PendingFlow};
 
@@ -129,7 +130,7 @@ impl Reconnect {
         let connector = Connector::new(self.keeper.clone());
         let authorization = connector.authorize(&wish, &redirect_uri)?;
         // As unguessable as the state, and known to this browser only.
-        let browser = connect::unguessable().map_err(|_| Trouble::State)?;
+        let browser = random::token("", 32).map_err(|_| Trouble::State)?;
         let digest = TokenDigest::of(browser.expose().as_bytes()).to_hex();
         let verifier = authorization.verifier.map(|verifier| ("verifier".to_owned(), verifier));
         let flow = PendingFlow {
@@ -176,10 +177,8 @@ impl Reconnect {
         let verifier = flow.secrets.get("verifier").cloned();
         let callback = Callback { params, verifier, redirect_uri: self.redirect_uri() };
         let connected = Connector::new(self.keeper.clone()).exchange(&wish, &callback).await?;
-        let (vault, account) = (self.keeper.vault(), &connected.account);
-        let (name, id) = (account.nickname.as_str(), account.id.as_str());
-        vault.note("account_reconnected", name, id, "browser, by a refusal's link").await?;
-        let text = format!("{} works again as “{name}”. You may close this page.", wish.app.name);
+        let (app, name) = (&wish.app.name, &connected.account.nickname);
+        let text = format!("{app} works again as “{name}”. You may close this page.");
         Ok(told("Connected", &text, StatusCode::OK))
     }
 
