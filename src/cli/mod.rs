@@ -19,6 +19,7 @@ mod env;
 pub mod environment;
 mod keys;
 mod loopback;
+mod members;
 mod oauth_clients;
 mod own_proxy;
 pub mod policy;
@@ -26,6 +27,7 @@ mod probe;
 mod projects;
 pub mod run;
 mod serve;
+mod share;
 mod show;
 mod supervisor;
 mod token;
@@ -66,6 +68,13 @@ enum Command {
     /// Accounts that were connected
     #[command(subcommand)]
     Accounts(Box<accounts::AccountsCommand>),
+    /// The people of the workspace, who log in to the web UI
+    #[command(subcommand)]
+    Members(Box<members::MembersCommand>),
+    /// Let members use an account
+    Share(share::Args),
+    /// Take an account away from members; without naming one, from all of them
+    Unshare(share::Args),
     /// Who may send requests, and with which accounts
     #[command(subcommand)]
     Callers(Box<callers::CallersCommand>),
@@ -272,6 +281,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Env(args) => own_proxy::env(&args, &source, &mut out).await,
         Command::Connect(args) => connect::run(&args, &source, &mut out).await,
         Command::Accounts(command) => accounts::run(&command, &source, &mut out).await,
+        Command::Members(command) => members::run(&command, &source, &mut out).await,
+        Command::Share(args) => share::run(share::Change::Share, &args, &source, &mut out).await,
+        Command::Unshare(args) => {
+            share::run(share::Change::Unshare, &args, &source, &mut out).await
+        }
         Command::Callers(command) => callers::run(&command, &source, &mut out).await,
         Command::OAuthClients(command) => oauth_clients::run(&command, &source, &mut out).await,
         Command::ApiClients(command) => api_clients::run(&command, &source, &mut out).await,

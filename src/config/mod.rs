@@ -46,6 +46,7 @@ pub struct Config {
     pub apps_dir: Option<PathBuf>,
     pub proxy: Proxy,
     pub web: Web,
+    pub login: Login,
     pub admin: Admin,
     pub ca: Ca,
     pub upstream: Upstream,
@@ -125,6 +126,15 @@ pub struct Web {
     pub hosts: Vec<Host>,
     /// By which people reach it: `https://countersign.example.com`. `None`: the listener's address.
     pub public_url: Option<String>,
+}
+
+/// `[login]`: members of the workspace.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// A session in which nothing is done ends.
+    pub idle_timeout: Duration,
+    /// Every session ends.
+    pub lifetime: Duration,
 }
 
 /// `[admin]`: metrics and health.

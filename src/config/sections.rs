@@ -12,7 +12,7 @@ use super::values::{
     proxy_url, target,
 };
 use super::{
-    Admin, Audit, Ca, ListenerTls, Log, LogFormat, Override, Place, Proxy, SecretRef, Store,
+    Admin, Audit, Ca, ListenerTls, Log, LogFormat, Login, Override, Place, Proxy, SecretRef, Store,
     Untouched, Upstream, UpstreamProxy, Vault, Web, Webhook,
 };
 use crate::secret::Secret;
@@ -73,6 +73,15 @@ pub(super) fn web(table: &Table<'_>) -> Web {
     };
     table.done();
     web
+}
+
+pub(super) fn login(table: &Table<'_>) -> Login {
+    let login = Login {
+        idle_timeout: time(table, "idle_timeout", 12 * 60 * MINUTE),
+        lifetime: time(table, "lifetime", 14 * DAY),
+    };
+    table.done();
+    login
 }
 
 pub(super) fn admin(table: &Table<'_>) -> Admin {

@@ -5,6 +5,7 @@
 //! allowing rule the answer is no. Paths are matched in normalised form, and a path that can be read
 //! in two ways never satisfies a narrower rule than "every path".
 
+pub mod access;
 pub mod cases;
 mod decide;
 mod denial;

@@ -51,7 +51,7 @@ use crate::telemetry::{self, AuditEvent, Pool, Telemetry};
 use crate::upstream::{self, OwnAddresses};
 use crate::vault::{self, Vault};
 use crate::web::admin::{self, Readiness};
-use crate::web::{Reconnect, Web};
+use crate::web::{Reconnect, Web, Workspace};
 
 /// What a process that embeds the server decides, beside the config.
 pub struct Options {
@@ -134,6 +134,8 @@ pub struct Running {
     pub telemetry: Arc<Telemetry>,
     pub forwarder: Arc<Forwarder>,
     pub warnings: Vec<String>,
+    /// The link by which the first owner comes in, while there is no member.
+    pub welcome: Option<String>,
     config: Config,
     audit_file: Option<PathBuf>,
     doors: Arc<Doors>,
@@ -187,6 +189,11 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         idle_timeout: config.proxy.idle_timeout,
     };
     let forwarder = Arc::new(Forwarder::new(world, upstream, telemetry.clone(), settings));
+    let workspace = workspace(&forwarder, keeper.as_ref(), &config).await?;
+    let welcome = match &workspace {
+        Some(workspace) => workspace.first_owner_link().await.map_err(Error::Store)?,
+        None => None,
+    };
     let assembly = Assembly::new(
         forwarder.clone(),
         keeper.clone(),
@@ -218,6 +225,7 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         telemetry,
         forwarder,
         warnings,
+        welcome,
         doors,
         readiness,
         accepting: TaskTracker::new(),
@@ -226,7 +234,7 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         config,
         _lock: lock,
     };
-    running.accept(sockets, options.own)?;
+    running.accept(sockets, options.own, workspace)?;
     running.background.push(tokio::spawn(sweep(running.doors.clone())));
     if let Some(keeper) = keeper {
         running.deliver_webhooks(&keeper, &options.clock).await?;
@@ -239,7 +247,12 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
 }
 
 impl Running {
-    fn accept(&mut self, sockets: Sockets, own: Option<OwnListener>) -> Result<(), Error> {
+    fn accept(
+        &mut self,
+        sockets: Sockets,
+        own: Option<OwnListener>,
+        workspace: Option<Arc<Workspace>>,
+    ) -> Result<(), Error> {
         let places = Arc::new(Semaphore::new(self.doors.limits.max_connections));
         let protocol = match own {
             Some(own) => Protocol::Own { caller: own.caller, admits: own.admits },
@@ -259,7 +272,7 @@ impl Running {
         if let Some(socket) = sockets.web {
             let (api, hosts) = (self.api(), self.hosts());
             let reconnect = self.keeper().cloned().and_then(Reconnect::of);
-            let web = Arc::new(Web { doors: self.doors.clone(), api, hosts, reconnect });
+            let web = Arc::new(Web { doors: self.doors.clone(), api, hosts, reconnect, workspace });
             self.accepting.spawn(web.run(socket));
         }
         if let Some(socket) = sockets.admin {
@@ -549,6 +562,20 @@ async fn links(
     let fresh = random::token("", 32)?;
     let key = vault.sealed_item_or(LINKS_ITEM, &fresh).await.map_err(Error::Store)?;
     Ok(Some(Arc::new(Links::new(&base, &key))))
+}
+
+/// The pages of members, where there are a store and a web listener.
+async fn workspace(
+    forwarder: &Arc<Forwarder>,
+    keeper: Option<&Arc<Keeper>>,
+    config: &Config,
+) -> Result<Option<Arc<Workspace>>, Error> {
+    let Some((keeper, links)) = keeper.and_then(|keeper| Some((keeper, keeper.links()?))) else {
+        return Ok(None);
+    };
+    let (forwarder, login) = (forwarder.clone(), config.login.clone());
+    let opened = Workspace::open(forwarder, keeper.clone(), links.base(), login).await;
+    Ok(Some(Arc::new(opened.map_err(Error::Store)?)))
 }
 
 /// Who looks after the store's accounts.

@@ -130,7 +130,7 @@ impl Vault {
         Ok(Some(PendingFlow { details, secrets, expires_at }))
     }
 
-    /// Removes flows, connect tokens, sessions and callers' tokens that have expired.
+    /// Removes flows, connect tokens, sessions, invitations and callers' tokens that have expired.
     pub async fn sweep(&self) -> Result<u64, Error> {
         let now = self.store.now();
         self.store
@@ -141,6 +141,7 @@ impl Vault {
                         "DELETE FROM pending_flow WHERE expires_at <= $1",
                         "DELETE FROM connect_token WHERE expires_at <= $1",
                         "DELETE FROM session WHERE expires_at <= $1",
+                        "DELETE FROM invitation WHERE expires_at <= $1",
                         "DELETE FROM caller_token WHERE expires_at <= $1",
                     ] {
                         removed += tx.run(sql(delete).bind(now)).await?;

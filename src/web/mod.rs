@@ -5,6 +5,7 @@ pub mod admin;
 pub mod assets;
 mod connect;
 pub mod html;
+pub mod workspace;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -20,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
 pub use connect::Reconnect;
+pub use workspace::Workspace;
 
 use crate::api::Api;
 use crate::forward::{Body, Refusal, Switched, UpgradeSlot, Watched};
@@ -36,6 +38,8 @@ pub struct Web {
     pub hosts: Vec<Host>,
     /// Connecting dead accounts anew, where there is a store.
     pub reconnect: Option<Reconnect>,
+    /// The pages of members, where there is a store.
+    pub workspace: Option<Arc<Workspace>>,
 }
 
 impl Web {
@@ -103,7 +107,7 @@ impl Web {
     async fn answer(
         &self,
         peer: SocketAddr,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         upgrade: UpgradeSlot,
     ) -> Response<Body> {
         if !self.is_addressed_by(&request) {
@@ -112,6 +116,12 @@ impl Web {
                 found: "another name".to_owned(),
             };
             return refusal.into_response(self.doors.forwarder.next_id());
+        }
+        if let Some(workspace) = &self.workspace {
+            request = match workspace.answer(peer.ip(), request).await {
+                Ok(page) => return page,
+                Err(request) => request,
+            };
         }
         if let Some(reconnect) = &self.reconnect {
             let (method, uri) = (request.method(), request.uri());
