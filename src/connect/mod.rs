@@ -2,7 +2,9 @@
 //! place for the terminal, the pages and the API.
 
 mod check;
+mod news;
 mod remove;
+mod visit;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -10,7 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use check::{Checked, check};
+pub use news::{News, return_address};
 pub use remove::Removed;
+pub use visit::{Asked, MOST_ACCOUNTS, Offer, OfferedWay, Refused, Standing, Visit};
 pub use webhooks::Webhooks;
 
 use crate::catalog::{App, Auth, AuthKind, Field, FieldOrigin, InvalidValue};
@@ -142,6 +146,8 @@ pub enum Error {
          say that another identity is meant"
     )]
     OtherIdentity { expected: String, found: String },
+    #[error("the connect token has expired, or was used")]
+    Spent,
     #[error("the account was deleted meanwhile; what the provider gave is not kept")]
     Deleted,
     #[error(transparent)]
