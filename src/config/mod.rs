@@ -126,6 +126,19 @@ pub struct Web {
     pub hosts: Vec<Host>,
     /// By which people reach it: `https://countersign.example.com`. `None`: the listener's address.
     pub public_url: Option<String>,
+    /// Set: it speaks https itself.
+    pub tls: Option<WebTls>,
+}
+
+/// `[web.tls]`: whose certificate browsers see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebTls {
+    Own {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+    /// The local CA's, for `localhost` and the listener's other names.
+    LocalCa,
 }
 
 /// `[login]`: members of the workspace.
@@ -271,8 +284,9 @@ impl Store {
 /// `[webhook]`: who is told what becomes of accounts.
 #[derive(Clone)]
 pub struct Webhook {
-    pub url: String,
-    /// What each is signed with.
+    /// Who is told of accounts' health. `None`: nobody.
+    pub url: Option<String>,
+    /// What each is signed with, those of connecting too.
     pub secret: Option<SecretRef>,
 }
 

@@ -3,7 +3,9 @@
 
 pub mod callers;
 mod check;
+mod news;
 mod remove;
+mod visit;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -11,7 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use check::{Checked, check};
+pub use news::{News, return_address};
 pub use remove::Removed;
+pub use visit::{Asked, MOST_ACCOUNTS, Offer, OfferedWay, Refused, Standing, Visit};
 pub use webhooks::Webhooks;
 
 use crate::catalog::{App, Auth, AuthKind, Field, FieldOrigin, InvalidValue};
@@ -22,7 +26,7 @@ use crate::inject::Properties;
 use crate::oauth::{
     self, Authorization, Callback, DeviceAuthorization, Poll, Terms, TokenError, TokenSet, schedule,
 };
-use crate::random;
+use crate::random::{self, NoRandom};
 use crate::secret::Secret;
 use crate::telemetry::AccountChange;
 use crate::vault::{self, Account, Credentials, NewAccount, Owner, Reconnected, Tokens, Validity};
@@ -135,8 +139,12 @@ pub enum Error {
          say that another identity is meant"
     )]
     OtherIdentity { expected: String, found: String },
+    #[error("the connect token has expired, or was used")]
+    Spent,
     #[error("the account was deleted meanwhile; what the provider gave is not kept")]
     Deleted,
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
     #[error(transparent)]
     Store(#[from] vault::Error),
     #[error("{0}")]
