@@ -18,7 +18,7 @@ use crate::connect::{self, Connector, SameIdentity, Way};
 use crate::credentials::{Keeper, Links};
 use crate::forward::Body;
 use crate::inject::Properties;
-use crate::oauth::{Callback, state_param};
+use crate::oauth::Callback;
 use crate::secret::TokenDigest;
 use crate::vault::{Account, PendingFlow};
 
@@ -181,8 +181,7 @@ impl Reconnect {
     /// By whatever name the provider sends it back.
     fn state_of(&self, params: &BTreeMap<String, String>) -> Option<TokenDigest> {
         let catalog = self.keeper.catalog();
-        let names = catalog.apps().flat_map(|app| &app.auths);
-        let names = names.filter_map(|auth| auth.oauth2.as_ref()).map(state_param);
+        let names = catalog.cards().flat_map(|card| card.state_params());
         let value = std::iter::once("state").chain(names).find_map(|name| params.get(name))?;
         Some(TokenDigest::of(value.as_bytes()))
     }
