@@ -253,6 +253,7 @@ async fn remove(
             member.email
         );
     }
+    shop.vault().check_an_owner_remains(&member.id).await?;
     let lost = match &*names {
         "" => String::new(),
         names => format!(" Their accounts {names} are deleted, and revoked at the providers."),

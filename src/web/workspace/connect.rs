@@ -241,9 +241,11 @@ impl Attempt<'_> {
             error,
             may_insist,
         };
-        // The form leads here, and from here to the provider.
+        // The form leads here, from here to the provider, and from there wherever it asks people
+        // to log in.
         let leads = ["https:".to_owned(), "http://127.0.0.1:*".to_owned()];
-        let forms = if page.by_browser { leads.to_vec() } else { Vec::new() };
+        let leads = leads.into_iter().chain(provider_of(auth));
+        let forms = if page.by_browser { leads.collect() } else { Vec::new() };
         visit.page_with(status, &page, Policy { forms, ..Policy::default() })
     }
 
@@ -330,7 +332,12 @@ impl Attempt<'_> {
             return Ok(());
         }
         let app = &self.target.app.name;
-        let why = format!("{app} did not take these values. {}", told(&checked));
+        let why = match &checked {
+            Checked::Refused { .. } => {
+                format!("{app} did not take these values. {}", told(&checked))
+            }
+            _ => format!("These values could not be tried. {}", told(&checked)),
+        };
         Err(Failed { why: Trouble::Bad(why), may_insist: true })
     }
 
@@ -519,9 +526,17 @@ pub(super) fn told(checked: &Checked) -> String {
     }
 }
 
+/// The origin at which people consent, where the definition says it whole.
+fn provider_of(auth: &Auth) -> Option<String> {
+    let url = auth.oauth2.as_ref()?.authorize_url.as_ref()?;
+    let url = url::Url::parse(url.source()).ok()?;
+    let is_plain = url.host_str().is_some_and(|host| !host.contains('{'));
+    is_plain.then(|| url.origin().ascii_serialization())
+}
+
 /// A way to authenticate, as a tab says it.
 pub(super) fn way_label(auth: &Auth) -> String {
-    let id = auth.id.replace(['_', '-'], " ");
+    let id = auth.id.replace(['_', '-'], " ").replace("api", "API");
     match Way::of(auth) {
         Way::Browser if id.to_lowercase().contains("oauth") => "OAuth".to_owned(),
         _ => {

@@ -10,6 +10,7 @@ use super::Workspace;
 use super::form::cookie;
 use super::visit::Flash;
 use crate::clock::rfc3339;
+use crate::policy::access::Role;
 use crate::vault::Member;
 
 /// The places of the workspace, in the order of its navigation.
@@ -18,19 +19,33 @@ pub enum Section {
     Accounts,
     Connect,
     OAuthClients,
+    Projects,
     Members,
     Settings,
 }
 
 impl Section {
-    pub const ALL: [Self; 5] =
-        [Self::Accounts, Self::Connect, Self::OAuthClients, Self::Members, Self::Settings];
+    pub const ALL: [Self; 6] = [
+        Self::Accounts,
+        Self::Connect,
+        Self::OAuthClients,
+        Self::Projects,
+        Self::Members,
+        Self::Settings,
+    ];
+
+    /// The places of somebody with this role.
+    pub fn of(role: Role) -> impl Iterator<Item = Self> {
+        let all = Self::ALL.into_iter();
+        all.filter(move |section| *section != Self::Projects || role.administers())
+    }
 
     pub fn label(self) -> &'static str {
         match self {
             Self::Accounts => "Accounts",
             Self::Connect => "Connect an app",
             Self::OAuthClients => "OAuth clients",
+            Self::Projects => "Projects",
             Self::Members => "Members",
             Self::Settings => "Settings",
         }
@@ -41,6 +56,7 @@ impl Section {
             Self::Accounts => "/accounts",
             Self::Connect => "/accounts/connect",
             Self::OAuthClients => "/oauth-clients",
+            Self::Projects => "/projects",
             Self::Members => "/members",
             Self::Settings => "/settings",
         }
@@ -94,6 +110,10 @@ pub struct Shell<'a> {
 }
 
 impl Shell<'_> {
+    pub fn sections(&self) -> impl Iterator<Item = Section> {
+        Section::of(self.member.role)
+    }
+
     pub fn themes(&self) -> &'static [Theme] {
         &Theme::ALL
     }
@@ -202,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_moment_is_said_in_one_unit() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let now = UNIX_EPOCH + Duration::from_secs(10_000_000);
         for (ahead, expected) in [
             (-10, "just now"),
             (-90, "1 minute ago"),
@@ -211,7 +231,7 @@ mod tests {
             (30, "in 30 seconds"),
             (3600, "in 1 hour"),
         ] {
-            let at = UNIX_EPOCH + Duration::from_secs((1_000_000i64 + ahead) as u64);
+            let at = UNIX_EPOCH + Duration::from_secs((10_000_000i64 + ahead) as u64);
             assert_eq!(Moment::of(at, now).said, expected, "{ahead}");
         }
     }
