@@ -15,7 +15,7 @@ use super::principal::{Principal, Tenancy};
 use super::scope::Scope;
 use super::{Api, present};
 use crate::catalog::{App, Auth, AuthKind};
-use crate::connect::{self, Checked, SameIdentity, Way, Wish};
+use crate::connect::{self, Checked, News, SameIdentity, Way, Wish};
 use crate::credentials::State;
 use crate::forward::Body;
 use crate::ids::{AccountId, AppId, OAuthClientId};
@@ -179,11 +179,14 @@ impl Api {
         let name = asked.name.as_deref().map(name_of).transpose()?;
         self.connector.examine(&wish).map_err(not_connected)?;
         self.check_keys(&wish, tenancy).await?;
-        if !self.vault().spend_connect_token(digest).await? {
-            return Err(SPENT);
+        let connecting = self.connector.keys_as(&wish, name);
+        let connected = self.connector.spend(digest, connecting).await.map_err(not_connected)?;
+        let shown = present::account(&connected.account, &user, Some(&app), None);
+        if let Some(visit) = self.connector.visit(digest).await? {
+            let token = Secret::from(asked.connect_token);
+            self.connector.tell(&visit, &token, News::Connected(&shown)).await;
         }
-        let connected = self.connector.keys_as(&wish, name).await.map_err(not_connected)?;
-        Ok(ok(&present::account(&connected.account, &user, Some(&app), None)))
+        Ok(ok(&shown))
     }
 
     /// The app's test request, where the project asks for it.
@@ -450,6 +453,7 @@ fn not_connected(error: connect::Error) -> Failure {
     match error {
         connect::Error::Store(error) => error.into(),
         connect::Error::Deleted => Failure::NotFound,
+        connect::Error::Spent => SPENT,
         other => Failure::Bad(other.to_string()),
     }
 }

@@ -12,6 +12,7 @@ mod cors;
 mod failure;
 mod input;
 mod limits;
+mod oauth_clients;
 mod oauth_token;
 mod present;
 mod principal;
@@ -30,6 +31,7 @@ use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
+pub use present::{clean, shown};
 pub use scope::{ALL as ALL_SCOPES, InvalidScopes, Scopes};
 
 use crate::connect::Connector;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub export: bool,
     /// Where browsers find this server: `web.public_url`.
     pub url: Option<String>,
+    /// The listener speaks TLS itself.
+    pub secure: bool,
 }
 
 pub struct Api {
@@ -166,6 +170,10 @@ impl Api {
                 let (parts, body) = request.into_parts();
                 self.update_project(principal, &id, &parts.headers, read(body).await?).await
             }
+            Route::SetLogo(id) => {
+                let (parts, body) = request.into_parts();
+                self.set_logo(principal, &id, &parts.headers, read(body).await?).await
+            }
             // Both were answered without a principal.
             Route::Token | Route::Validate { .. } => Err(Failure::Internal),
         }
@@ -196,6 +204,15 @@ impl Api {
             Resource::ProjectInfo => self.project_info(principal).await,
             Resource::OAuthClients => self.oauth_clients(principal, &pairs()?).await,
             Resource::OAuthClient(id) => self.one_oauth_client(principal, &id).await,
+            Resource::DeleteOAuthClient(id) => self.delete_oauth_client(principal, &id).await,
+            Resource::CreateOAuthClient => {
+                let (parts, body) = request.into_parts();
+                self.create_oauth_client(principal, &parts.headers, read(body).await?).await
+            }
+            Resource::UpdateOAuthClient(id) => {
+                let (parts, body) = request.into_parts();
+                self.update_oauth_client(principal, &id, &parts.headers, read(body).await?).await
+            }
             Resource::Proxy { url_64 } => {
                 Box::pin(self.call(client, principal, at, &url_64, request)).await
             }
@@ -226,7 +243,8 @@ impl Api {
             return url.trim_end_matches('/').to_owned();
         }
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        format!("http://{host}")
+        let scheme = if self.settings.secure { "https" } else { "http" };
+        format!("{scheme}://{host}")
     }
 }
 

@@ -11,7 +11,7 @@ use super::input::cursor;
 use crate::catalog::{App, Auth, AuthKind, Field, FieldKind, HostPattern};
 use crate::clock::rfc3339;
 use crate::connect::Way;
-use crate::ids::OAuthClientId;
+use crate::ids::{AppId, OAuthClientId};
 use crate::inject::Template;
 use crate::vault::{Account, Credentials, ExternalUser, Project};
 
@@ -143,7 +143,7 @@ pub fn account(
     let auth = app.and_then(|app| app.auth(&account.auth));
     let shown = match (app, auth) {
         (Some(app), Some(auth)) => app_by(app, auth, account.oauth_client.as_ref()),
-        _ => gone(account),
+        _ => app_gone(&account.app, account.oauth_client.as_ref()),
     };
     let mut value = json!({
         "id": account.id,
@@ -172,11 +172,18 @@ pub fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() && !turns(*c)).take(500).collect()
 }
 
-fn gone(account: &Account) -> Value {
+/// An account without its credentials, as webhooks have it.
+pub fn shown(account: &Account, user: &ExternalUser, app: Option<&App>) -> Value {
+    self::account(account, user, app, None)
+}
+
+/// An app whose definition is not there any more.
+pub fn app_gone(app: &AppId, client: Option<&OAuthClientId>) -> Value {
+    let id = client.map_or_else(|| format!("app_{app}"), ToString::to_string);
     json!({
-        "id": format!("app_{}", account.app), "name_slug": account.app, "name": account.app,
+        "id": id, "name_slug": app, "name": app,
         "auth_type": null, "description": null, "img_src": "", "custom_fields_json": "[]",
-        "categories": [], "featured_weight": 0, "scope_profiles": [], "oauth_app_id": null,
+        "categories": [], "featured_weight": 0, "scope_profiles": [], "oauth_app_id": client,
     })
 }
 

@@ -1,21 +1,20 @@
-//! Projects, and what they have: the OAuth clients, which are all that this server knows.
+//! Projects: the operator's products, as their users see them on the connect page.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::failure::{Failure, no_content, ok};
 use super::input::{self, Pairs};
 use super::principal::{Client, Principal};
 use super::scope::Scope;
 use super::{Api, present};
-use crate::clock::rfc3339;
 use crate::forward::Body;
-use crate::ids::{OAuthClientId, ProjectId};
+use crate::ids::ProjectId;
 use crate::telemetry::AuditEvent;
-use crate::vault::{OAuthClientRecord, Project, ProjectDetails};
+use crate::vault::{Project, ProjectDetails};
 
 const MAX_TEXT_CHARS: usize = 250;
 
@@ -139,58 +138,53 @@ impl Api {
         Ok(ok(&json!({ "apps": apps.collect::<Vec<_>>() })))
     }
 
-    pub(super) async fn oauth_clients(
-        &self,
-        principal: &Principal,
-        query: &Pairs,
-    ) -> Result<Response<Body>, Failure> {
-        principal.client(Scope::ProjectsRead)?;
-        let page = query.page(super::input::MAX_PAGE)?;
-        let mut clients = self.vault().oauth_clients().await?;
-        clients.sort_by(|a, b| a.id.cmp(&b.id));
-        let total = clients.len() as u64;
-        clients.retain(|client| page.after().is_none_or(|id| client.id.as_str() > id));
-        clients.retain(|client| page.before().is_none_or(|id| client.id.as_str() < id));
-        let more = clients.len() > page.limit as usize;
-        clients.truncate(page.limit as usize);
-        let first = clients.first().map(|client| client.id.as_str());
-        let last = clients.last().map(|client| client.id.as_str()).filter(|_| more);
-        let data: Vec<_> = clients.iter().map(|client| self.shown_client(client)).collect();
-        Ok(ok(&present::list(&data, total, first, last)))
-    }
-
-    pub(super) async fn one_oauth_client(
+    /// A picture for the connect page, as a data URL.
+    pub(super) async fn set_logo(
         &self,
         principal: &Principal,
         named: &str,
+        headers: &HeaderMap,
+        body: Bytes,
     ) -> Result<Response<Body>, Failure> {
-        principal.client(Scope::ProjectsRead)?;
-        let client = self.oauth_client(named).await?;
-        Ok(ok(&json!({ "data": self.shown_client(&client) })))
+        let client = principal.client(Scope::ProjectsWrite)?;
+        let project = self.project(client, named).await?;
+        let asked: Logo = input::json(headers, &body)?;
+        let logo = picture(&asked.logo)?;
+        self.vault().set_project_logo(&project.id, Some(logo)).await?;
+        self.note_project(client, "project_changed", &project);
+        Ok(no_content())
     }
+}
 
-    pub(super) async fn oauth_client(&self, named: &str) -> Result<OAuthClientRecord, Failure> {
-        let id: OAuthClientId = named.parse().map_err(|_| Failure::NotFound)?;
-        self.vault().oauth_client(&id).await?.ok_or(Failure::NotFound)
-    }
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Logo {
+    logo: String,
+}
 
-    /// Its app, and what it is; its secret is written and never read.
-    fn shown_client(&self, client: &OAuthClientRecord) -> Value {
-        let details = &client.details;
-        let app = self.app(details.app.as_str());
-        let mut shown = match app {
-            Some(app) => present::app(&app, Some(&client.id)),
-            None => json!({ "id": client.id, "name_slug": details.app }),
-        };
-        shown["client_id"] = json!(details.client_id);
-        shown["scopes"] = json!(details.scopes);
-        shown["additional_scopes"] = json!([]);
-        shown["redirect_uri"] = json!(details.redirect_uri);
-        shown["owner_id"] = Value::Null;
-        shown["created_at"] = json!(rfc3339(client.created_at));
-        shown["updated_at"] = json!(rfc3339(client.updated_at));
-        shown
+const MAX_LOGO_BYTES: usize = 200 * 1024;
+
+/// A bitmap: an SVG may be a program, and what is not base64 could be anything.
+fn picture(url: &str) -> Result<String, Failure> {
+    use base64::Engine as _;
+    let refused =
+        || Failure::bad("logo is a data URL of a PNG, JPEG, GIF or WebP picture of at most 200 kB");
+    if url.len() > MAX_LOGO_BYTES {
+        return Err(refused());
     }
+    let (kind, encoded) = url
+        .strip_prefix("data:image/")
+        .and_then(|rest| rest.split_once(";base64,"))
+        .ok_or_else(refused)?;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|_| refused())?;
+    let begins: &[u8] = match kind {
+        "png" => b"\x89PNG",
+        "jpeg" | "jpg" => b"\xff\xd8\xff",
+        "gif" => b"GIF8",
+        "webp" => b"RIFF",
+        _ => return Err(refused()),
+    };
+    if bytes.starts_with(begins) { Ok(url.to_owned()) } else { Err(refused()) }
 }
 
 fn is_of(client: &Client, project: &ProjectId) -> bool {
@@ -213,11 +207,33 @@ impl Asked {
     }
 }
 
-fn plain(name: &str, text: &str) -> Result<String, Failure> {
+pub(super) fn plain(name: &str, text: &str) -> Result<String, Failure> {
     let text = text.trim();
     if text.chars().count() > MAX_TEXT_CHARS || text.chars().any(char::is_control) {
         let rule = format!("{name} has at most {MAX_TEXT_CHARS} characters, none of them control");
         return Err(Failure::Bad(rule));
     }
     Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bitmap_is_a_logo() {
+        for (url, good) in [
+            ("data:image/png;base64,iVBORw0KGgo=", true),
+            ("data:image/jpeg;base64,/9j/4AAQ", true),
+            ("data:image/png;base64,PHN2Zz4=", false),
+            ("data:image/svg+xml;base64,PHN2Zz4=", false),
+            ("data:image/png,%89PNG", false),
+            ("data:text/html;base64,iVBORw0KGgo=", false),
+            ("https://evil.test/x.png", false),
+            ("data:image/png;base64,iVBO\" onload=x", false),
+            ("", false),
+        ] {
+            assert_eq!(picture(url).is_ok(), good, "{url}");
+        }
+    }
 }

@@ -24,6 +24,7 @@ pub enum Route {
     Project(String),
     UpdateProject(String),
     DeleteProject(String),
+    SetLogo(String),
     /// What belongs to a project, named by the path or by the token.
     Of {
         project: Option<String>,
@@ -45,6 +46,9 @@ pub enum Resource {
     ProjectInfo,
     OAuthClients,
     OAuthClient(String),
+    CreateOAuthClient,
+    UpdateOAuthClient(String),
+    DeleteOAuthClient(String),
     /// The target as it came: in base64, not decoded in any way.
     Proxy {
         url_64: String,
@@ -99,6 +103,8 @@ impl Route {
             ("PATCH", [id]) => Ok(Self::UpdateProject(decoded(id)?)),
             ("DELETE", [id]) => Ok(Self::DeleteProject(decoded(id)?)),
             (_, [_]) => Err(Failure::Method { allow: "GET, PATCH, DELETE" }),
+            ("POST", [id, "logo"]) => Ok(Self::SetLogo(decoded(id)?)),
+            (_, [_, "logo"]) => Err(Failure::Method { allow: "POST" }),
             _ => Err(Failure::Elsewhere(NOTHING)),
         }
     }
@@ -124,7 +130,10 @@ impl Resource {
             ("DELETE", ["users", _, ..]) => Ok(Self::DeleteUser(decoded(rest)?)),
             ("GET", ["projects", "info"]) => Ok(Self::ProjectInfo),
             ("GET", ["oauth_apps"]) => Ok(Self::OAuthClients),
+            ("POST", ["oauth_apps"]) => Ok(Self::CreateOAuthClient),
             ("GET", ["oauth_apps", id]) => Ok(Self::OAuthClient(decoded(id)?)),
+            ("PUT", ["oauth_apps", id]) => Ok(Self::UpdateOAuthClient(decoded(id)?)),
+            ("DELETE", ["oauth_apps", id]) => Ok(Self::DeleteOAuthClient(decoded(id)?)),
             ("GET" | "POST" | "PUT" | "PATCH" | "DELETE", ["proxy", _, ..]) => {
                 Ok(Self::Proxy { url_64: rest.to_owned() })
             }
@@ -144,7 +153,8 @@ fn refused(parts: &[&str]) -> Failure {
         ["users", .., "accounts"] => Failure::Method { allow: "GET, DELETE" },
         ["users", _, ..] => Failure::Method { allow: "DELETE" },
         ["proxy", _, ..] => Failure::Method { allow: "GET, POST, PUT, PATCH, DELETE" },
-        ["oauth_apps", ..] => Failure::Elsewhere(OAUTH_CLIENTS),
+        ["oauth_apps"] => Failure::Method { allow: "GET, POST" },
+        ["oauth_apps", _] => Failure::Method { allow: "GET, PUT, DELETE" },
         ["app_overrides" | "rate_limits", ..] => Failure::Elsewhere(NOTHING),
         ["usage", ..] => Failure::Elsewhere("usage is Pipedream's billing; countersign has none"),
         ["webhook", ..] => Failure::Elsewhere(
@@ -161,8 +171,6 @@ fn refused(parts: &[&str]) -> Failure {
 const NOTHING: &str = "nothing is here; /openapi.json lists what is";
 const PLATFORM: &str = "components, actions, triggers and workflows belong to Pipedream's component \
      platform; countersign does not run components";
-const OAUTH_CLIENTS: &str =
-    "OAuth clients are written on the server: `countersign oauth-clients add` and `remove`";
 
 fn get(method: &Method, route: Route) -> Result<Route, Failure> {
     only(method, &Method::GET, "GET", route)

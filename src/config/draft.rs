@@ -80,7 +80,7 @@ impl<'t> Draft<'t> {
             data_dir: self.data_dir(),
             apps_dir: self.apps_dir(),
             proxy: sections::proxy(&root.table("proxy"), &self.base),
-            web: sections::web(&root.table("web")),
+            web: sections::web(&root.table("web"), &self.base),
             login: sections::login(&root.table("login"), &self.base),
             admin: sections::admin(&root.table("admin")),
             ca: sections::ca(&root.table("ca")),

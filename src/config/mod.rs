@@ -128,6 +128,19 @@ pub struct Web {
     pub hosts: Vec<Host>,
     /// By which people reach it: `https://countersign.example.com`. `None`: the listener's address.
     pub public_url: Option<String>,
+    /// Set: it speaks https itself.
+    pub tls: Option<WebTls>,
+}
+
+/// `[web.tls]`: whose certificate browsers see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebTls {
+    Own {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+    /// The local CA's, for `localhost` and the listener's other names.
+    LocalCa,
 }
 
 /// `[login]`: members of the workspace.
@@ -292,8 +305,9 @@ impl Store {
 /// `[webhook]`: who is told what becomes of accounts.
 #[derive(Clone)]
 pub struct Webhook {
-    pub url: String,
-    /// What each is signed with.
+    /// Who is told of accounts' health. `None`: nobody.
+    pub url: Option<String>,
+    /// What each is signed with, those of connecting too.
     pub secret: Option<SecretRef>,
 }
 
@@ -353,8 +367,6 @@ pub struct Caller {
     pub rate: Option<Rate>,
     /// Requests in flight at once.
     pub max_concurrent: Option<u32>,
-    /// From the store, not from a configuration file.
-    pub stored: bool,
 }
 
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use super::values::{
 };
 use super::{
     Admin, Audit, Ca, ListenerTls, Log, LogFormat, Login, Oidc, Override, Place, Proxy, SecretRef,
-    Store, Untouched, Upstream, UpstreamProxy, Vault, Web, Webhook,
+    Store, Untouched, Upstream, UpstreamProxy, Vault, Web, WebTls, Webhook,
 };
 use crate::secret::Secret;
 
@@ -65,11 +65,12 @@ fn listener_tls(table: &Table<'_>, base: &Path) -> Option<ListenerTls> {
     Some(ListenerTls { certificate: certificate?, key: key?, client_ca })
 }
 
-pub(super) fn web(table: &Table<'_>) -> Web {
+pub(super) fn web(table: &Table<'_>, base: &Path) -> Web {
     let web = Web {
         listen: table.text("listen", optional_listener).unwrap_or(Some(loopback(WEB_PORT))),
         hosts: table.list("hosts", host).unwrap_or_default(),
         public_url: table.text("public_url", public_url),
+        tls: web_tls(&table.table("tls"), base),
     };
     table.done();
     web
@@ -120,6 +121,24 @@ fn issuer(text: &str) -> Result<String, String> {
         }
         _ => Err("an issuer is a URL such as https://idp.example.com, as the provider says it"
             .to_owned()),
+    }
+}
+
+fn web_tls(table: &Table<'_>, base: &Path) -> Option<WebTls> {
+    let file = |text: &str| path(text, base);
+    let certificate = table.text("certificate", file);
+    let key = table.text("key", file);
+    let local = table.flag("local_ca", false);
+    table.done();
+    match (certificate, key, local) {
+        (Some(certificate), Some(key), false) => Some(WebTls::Own { certificate, key }),
+        (None, None, true) => Some(WebTls::LocalCa),
+        _ => {
+            if table.is_present() {
+                table.say("use `certificate` and `key`, or `local_ca = true`");
+            }
+            None
+        }
     }
 }
 
@@ -231,11 +250,11 @@ pub(super) fn vault(table: &Table<'_>, base: &Path) -> Vault {
 pub(super) fn webhook(table: &Table<'_>, base: &Path) -> Option<Webhook> {
     let url = table.text("url", webhook_url);
     let secret = table.value("secret").and_then(|secret| reference(&secret, base));
-    if table.is_present() && !table.has("url") {
-        table.say("`url` is missing: \"https://…\"");
+    if table.is_present() && !table.has("url") && !table.has("secret") {
+        table.say("`url` is missing (\"https://…\"), or a `secret` to sign those of connecting");
     }
     table.done();
-    Some(Webhook { url: url?, secret })
+    table.is_present().then_some(Webhook { url, secret })
 }
 
 /// Scheme and host, and a path if a front puts us below one.

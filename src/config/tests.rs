@@ -93,6 +93,8 @@ fn every_mistake_has_its_line_and_says_what_to_write() {
         ("[proxy.tls]\nkey = 'k'", "`certificate` and `key` are both needed"),
         ("[proxy]\nlisten = []\n[web]\nlisten = 'off'", "nothing listens"),
         ("[proxy]\nlisten = ['127.0.0.1:8080']", "[proxy] listens on 127.0.0.1:8080 already"),
+        ("[web.tls]\nkey = 'k'", "use `certificate` and `key`, or `local_ca = true`"),
+        ("[web.tls]\nlocal_ca = true\ncertificate = 'c'\nkey = 'k'", "use `certificate` and `key`"),
         ("[web]\nhosts = ['a/b']", "the host has a character"),
         ("[ca]\nleaf_lifetime = '400d'\nca_lifetime = '500d'", "at most 397d"),
         ("[ca]\nca_lifetime = '1d'", "longer than `ca_lifetime`"),

@@ -3,7 +3,9 @@
 
 pub mod callers;
 mod check;
+mod news;
 mod remove;
+mod visit;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -11,7 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use check::{Checked, check};
+pub use news::{News, return_address};
 pub use remove::Removed;
+pub use visit::{Asked, MOST_ACCOUNTS, Offer, OfferedWay, Refused, Standing, Visit};
 pub use webhooks::Webhooks;
 
 use crate::catalog::{App, Auth, AuthKind, Field, FieldOrigin, InvalidValue};
@@ -20,10 +24,9 @@ use crate::credentials::{Keeper, Registered, Slot, try_out};
 use crate::ids::{AccountId, OAuthClientId};
 use crate::inject::Properties;
 use crate::oauth::{
-    self, Authorization, Callback, DeviceAuthorization, Expiry, Poll, Terms, TokenError, TokenSet,
-    schedule,
+    self, Authorization, Callback, DeviceAuthorization, Poll, Terms, TokenError, TokenSet, schedule,
 };
-use crate::random;
+use crate::random::{self, NoRandom};
 use crate::secret::Secret;
 use crate::telemetry::AccountChange;
 use crate::vault::{self, Account, Credentials, NewAccount, Owner, Reconnected, Tokens, Validity};
@@ -136,8 +139,12 @@ pub enum Error {
          say that another identity is meant"
     )]
     OtherIdentity { expected: String, found: String },
+    #[error("the connect token has expired, or was used")]
+    Spent,
     #[error("the account was deleted meanwhile; what the provider gave is not kept")]
     Deleted,
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
     #[error(transparent)]
     Store(#[from] vault::Error),
     #[error("{0}")]
@@ -292,16 +299,15 @@ impl Connector {
         let tokens = Tokens { access: set.access, refresh: set.refresh.or(kept) };
         let validity = Validity {
             obtained_at: Some(set.obtained_at),
-            expires_at: match set.expires {
-                Expiry::At(at) => Some(at),
-                Expiry::Never | Expiry::Unknown => None,
-            },
+            expires_at: set.expires.at(),
             refresh_expires_at,
-            next_refresh_at: schedule::is_renewable(held.auth, Some(&tokens))
-                .then(|| {
-                    schedule::next_refresh(held.auth, set.obtained_at, set.expires, random::share())
-                })
-                .flatten(),
+            next_refresh_at: schedule::of_new_tokens(
+                held.auth,
+                &tokens,
+                set.obtained_at,
+                set.expires,
+                random::share(),
+            ),
         };
         let scopes = set.scopes.unwrap_or_else(|| asked_scopes(held.auth, &wish.scopes));
         let credentials = Credentials { secrets, tokens: Some(tokens) };

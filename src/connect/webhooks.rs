@@ -16,7 +16,7 @@ use crate::credentials::retry_wait;
 use crate::host::Authority;
 use crate::secret::{Secret, hex};
 use crate::upstream::{Client, Destination, RequestBody};
-use crate::vault::{Vault, Webhook};
+use crate::vault::{TOKEN_MARK, Vault, Webhook};
 
 /// `t=<unix seconds>,v1=<hex HMAC-SHA256 of "<t>.<body>">`, as Pipedream signs.
 const SIGNATURE: HeaderName = HeaderName::from_static("x-pd-signature");
@@ -99,14 +99,15 @@ impl Webhooks {
         let Authority { host, port } =
             Authority::parse(authority, if tls { 443 } else { 80 }).map_err(|_| Error::Url)?;
         let target = uri.path_and_query().ok_or(Error::Url)?.clone();
-        let mut request = Request::new(RequestBody::full(Bytes::from(webhook.body.clone())));
+        let body = body(webhook);
+        let mut request = Request::new(RequestBody::full(Bytes::from(body.clone())));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = target.into();
         let headers = request.headers_mut();
         headers.insert(HOST, HeaderValue::from_str(authority).map_err(|_| Error::Url)?);
         headers.insert(USER_AGENT, HeaderValue::from_static("countersign"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(signature) = self.signature(&webhook.body) {
+        if let Some(signature) = self.signature(&body) {
             headers.insert(SIGNATURE, signature);
         }
         let destination = Destination { host, port, tls, http1_only: false };
@@ -119,6 +120,14 @@ impl Webhooks {
 
     fn signature(&self, body: &str) -> Option<HeaderValue> {
         sign(self.secret.as_ref()?, body, self.clock.now())
+    }
+}
+
+/// With the connect token that is kept apart from it.
+fn body(webhook: &Webhook) -> String {
+    match &webhook.token {
+        Some(token) => webhook.body.replace(TOKEN_MARK, token.expose()),
+        None => webhook.body.clone(),
     }
 }
 

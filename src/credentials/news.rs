@@ -45,7 +45,7 @@ impl Keeper {
         });
         let vault = self.vault.clone();
         self.tasks.spawn(async move {
-            if let Err(error) = vault.queue_webhook(&url, event, &body.to_string()).await {
+            if let Err(error) = vault.queue_webhook(&url, event, &body.to_string(), None).await {
                 tracing::error!(%error, event, "a webhook could not be queued");
             }
         });

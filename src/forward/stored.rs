@@ -13,7 +13,7 @@ use crate::credentials::{self, Keeper, Slot};
 use crate::host::Host;
 use crate::ids::{AccountId, CallerId, MemberId};
 use crate::policy::access::{Operation, may};
-use crate::policy::{Binding, CallerPolicy, Mode, Rule};
+use crate::policy::{Binding, CallerPolicy, Kept, Mode, Rule};
 use crate::secret::TokenDigest;
 use crate::vault::{self, Account, Filter, Member, Shares, Vault};
 
@@ -196,6 +196,7 @@ fn caller_of(
         mode: mode_of(caller),
         bindings,
         rules: rules_of(caller).into(),
+        kept: Kept::InStore,
     };
     config::Caller {
         id: caller.name.clone(),
@@ -205,7 +206,6 @@ fn caller_of(
         policy,
         rate: details.rate.as_deref().and_then(|rate| said(caller, "rate", Rate::from_text(rate))),
         max_concurrent: details.max_concurrent,
-        stored: true,
     }
 }
 

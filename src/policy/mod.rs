@@ -35,6 +35,15 @@ pub struct CallerPolicy {
     pub mode: Mode,
     pub bindings: Vec<Binding>,
     pub rules: Rules,
+    pub kept: Kept,
+}
+
+/// Where a caller is kept, and so where it is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kept {
+    #[default]
+    InFile,
+    InStore,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -31,7 +31,7 @@ pub use workshop::Workshop;
 
 use assembly::Assembly;
 use settings::{
-    audit_file, ca_settings, limits, listener_tls, telemetry_settings, upstream_settings,
+    audit_file, ca_settings, limits, listener_tls, telemetry_settings, upstream_settings, web_tls,
 };
 
 use crate::api::{self, Api};
@@ -51,7 +51,7 @@ use crate::telemetry::{self, AuditEvent, Pool, Telemetry};
 use crate::upstream::{self, OwnAddresses};
 use crate::vault::{self, Vault};
 use crate::web::admin::{self, Readiness};
-use crate::web::{Reconnect, Web, Workspace};
+use crate::web::{Connect, Web, Workspace};
 
 /// What a process that embeds the server decides, beside the config.
 pub struct Options {
@@ -271,8 +271,10 @@ impl Running {
         }
         if let Some(socket) = sockets.web {
             let (api, hosts) = (self.api(), self.hosts());
-            let reconnect = self.keeper().cloned().and_then(Reconnect::of);
-            let web = Arc::new(Web { doors: self.doors.clone(), api, hosts, reconnect, workspace });
+            let connect = self.connect();
+            let tls = web_tls(&self.config, &self.ca, &hosts)?;
+            let doors = self.doors.clone();
+            let web = Arc::new(Web { doors, api, hosts, connect, workspace, tls });
             self.accepting.spawn(web.run(socket));
         }
         if let Some(socket) = sockets.admin {
@@ -288,8 +290,15 @@ impl Running {
         let settings = api::Settings {
             export: self.config.vault.export,
             url: self.config.web.public_url.clone(),
+            secure: self.config.web.tls.is_some(),
         };
         Some(Api::new(self.forwarder.clone(), keeper, settings))
+    }
+
+    fn connect(&self) -> Option<Connect> {
+        let keeper = self.keeper()?.clone();
+        let url = self.config.web.public_url.clone();
+        Connect::of(keeper, self.forwarder.clone(), url, self.config.web.tls.is_some())
     }
 
     /// Names by which the web listener may be addressed.
@@ -303,8 +312,8 @@ impl Running {
 
     /// In every process that serves: what is queued may have been queued elsewhere.
     async fn deliver_webhooks(&mut self, keeper: &Keeper, clock: &Clock) -> Result<(), Error> {
-        let Some(webhook) = &self.config.webhook else { return Ok(()) };
-        let secret = match &webhook.secret {
+        let secret = self.config.webhook.as_ref().and_then(|webhook| webhook.secret.as_ref());
+        let secret = match secret {
             Some(secret) => Some(sources::read(secret).await),
             None => None,
         };
@@ -558,7 +567,10 @@ async fn links(
     web: Option<&TcpListener>,
 ) -> Result<Option<Arc<Links>>, Error> {
     let Some(address) = web.and_then(address_of) else { return Ok(None) };
-    let base = config.web.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let base = config.web.public_url.clone().unwrap_or_else(|| {
+        let scheme = if config.web.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{address}")
+    });
     let fresh = random::token("", 32)?;
     let key = vault.sealed_item_or(LINKS_ITEM, &fresh).await.map_err(Error::Store)?;
     Ok(Some(Arc::new(Links::new(&base, &key))))
@@ -606,7 +618,7 @@ async fn keeper(
         telemetry: telemetry.clone(),
         clock: options.clock.clone(),
         catalog: config.catalog.clone(),
-        webhook: config.webhook.as_ref().map(|webhook| webhook.url.clone()),
+        webhook: config.webhook.as_ref().and_then(|webhook| webhook.url.clone()),
         links,
         record: Record::Audit { takes_notes: options.own.is_none() },
     };

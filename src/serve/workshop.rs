@@ -46,7 +46,7 @@ impl Workshop {
             catalog: config.catalog.clone(),
             links: None,
             record: Record::Notes { by: by.to_owned() },
-            webhook: config.webhook.as_ref().map(|webhook| webhook.url.clone()),
+            webhook: config.webhook.as_ref().and_then(|webhook| webhook.url.clone()),
         });
         let connector = Connector::new(keeper.clone());
         Ok(Self { config, keeper, connector, upstream })

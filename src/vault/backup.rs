@@ -3,7 +3,7 @@
 //! The first line says what it is, each further line is one row as JSON, and the last one holds
 //! the number of rows and a SHA-256 of all that goes before: a file that was cut off or damaged is
 //! refused as a whole. What must not come back to life is left out: sessions, connect tokens,
-//! pending flows, leases, and the feed of changes. A backup of one engine restores into the other.
+//! pending flows and their outcomes, used assertions, leases, and the feed of changes. A backup of one engine restores into the other.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Write};
@@ -259,6 +259,9 @@ const TABLES: &[&str] = &[
     "caller_token",
     "binding",
     "api_client",
+    "api_client_key",
+    "rate_limit",
+    "app_override",
     "webhook",
     "sealed_item",
 ];

@@ -1,6 +1,6 @@
 //! What connecting an account needs between its steps: connect tokens and pending flows.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::Vault;
 use super::error::Error;
@@ -86,6 +86,23 @@ impl Vault {
         self.store.one(query).await?.as_ref().map(connect_token_of).transpose()
     }
 
+    /// One whatever became of it, for as long as it is kept after its end: so that whoever comes
+    /// with it is told what is wrong.
+    pub async fn any_connect_token(
+        &self,
+        digest: TokenDigest,
+    ) -> Result<Option<ConnectToken>, Error> {
+        let query = sql("SELECT * FROM connect_token WHERE digest = $1").bind(digest.to_hex());
+        self.store.one(query).await?.as_ref().map(connect_token_of).transpose()
+    }
+
+    /// Takes a spending back, because nothing came of it.
+    pub async fn unspend_connect_token(&self, digest: TokenDigest) -> Result<bool, Error> {
+        let update = "UPDATE connect_token SET spent_at = NULL WHERE digest = $1";
+        let query = sql(update).bind(digest.to_hex());
+        Ok(self.store.change(None, query).await? > 0)
+    }
+
     /// `true` for one of those that try, once.
     pub async fn spend_connect_token(&self, digest: TokenDigest) -> Result<bool, Error> {
         let update = "UPDATE connect_token SET spent_at = $1 \
@@ -112,6 +129,13 @@ impl Vault {
         self.store.change_sealed(None, active, query).await.map(|_| ())
     }
 
+    /// What a flow is about, without taking it: who comes from another browser must not end it.
+    pub async fn flow_details(&self, state: TokenDigest) -> Result<Option<String>, Error> {
+        let select = "SELECT details FROM pending_flow WHERE state_digest = $1 AND expires_at > $2";
+        let query = sql(select).bind(state.to_hex()).bind(self.store.now());
+        self.store.one(query).await?.map(|row| row.text("details")).transpose()
+    }
+
     /// Takes a flow out of the store: of several callbacks with one state only the first finds
     /// it. `None` too if it has expired.
     pub async fn take_flow(&self, state: TokenDigest) -> Result<Option<PendingFlow>, Error> {
@@ -130,21 +154,24 @@ impl Vault {
         Ok(Some(PendingFlow { details, secrets, expires_at }))
     }
 
-    /// Removes flows, connect tokens, sessions, invitations and callers' tokens that have expired.
+    /// Removes flows, sessions, invitations, callers' tokens and used assertions that have expired,
+    /// and connect tokens a day after that.
     pub async fn sweep(&self) -> Result<u64, Error> {
         let now = self.store.now();
+        let kept = i64::try_from(KEPT_AFTER_END.as_millis()).unwrap_or(i64::MAX);
         self.store
             .write(move |tx| {
                 Box::pin(async move {
                     let mut removed = 0;
-                    for delete in [
-                        "DELETE FROM pending_flow WHERE expires_at <= $1",
-                        "DELETE FROM connect_token WHERE expires_at <= $1",
-                        "DELETE FROM session WHERE expires_at <= $1",
-                        "DELETE FROM invitation WHERE expires_at <= $1",
-                        "DELETE FROM caller_token WHERE expires_at <= $1",
+                    for (delete, before) in [
+                        ("DELETE FROM pending_flow WHERE expires_at <= $1", now),
+                        ("DELETE FROM connect_token WHERE expires_at <= $1", now - kept),
+                        ("DELETE FROM session WHERE expires_at <= $1", now),
+                        ("DELETE FROM invitation WHERE expires_at <= $1", now),
+                        ("DELETE FROM caller_token WHERE expires_at <= $1", now),
+                        ("DELETE FROM used_assertion WHERE expires_at <= $1", now),
                     ] {
-                        removed += tx.run(sql(delete).bind(now)).await?;
+                        removed += tx.run(sql(delete).bind(before)).await?;
                     }
                     Ok(removed)
                 })
@@ -152,6 +179,9 @@ impl Vault {
             .await
     }
 }
+
+/// A connect token that has ended is known for so long, so that its page can say who to ask.
+const KEPT_AFTER_END: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn flow_place(state_digest: &str) -> Place<'_> {
     Place { table: "pending_flow", row: state_digest, column: "secrets", version: 0 }

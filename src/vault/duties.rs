@@ -7,16 +7,21 @@ use super::Vault;
 use super::error::Error;
 use super::row::{Row, unexpected};
 use super::seal::Place;
-use super::store::{ms, sql};
+use super::store::{Store, ms, sql};
 use crate::secret::Secret;
 
+/// Where a webhook's body has its connect token.
+pub const TOKEN_MARK: &str = "<connect token>";
+
 /// A webhook that has not arrived yet.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Webhook {
     pub id: String,
     pub url: String,
     pub event: String,
     pub body: String,
+    /// Put into the body in place of [`TOKEN_MARK`] when it is sent.
+    pub token: Option<Secret>,
     /// Tries so far.
     pub attempts: u32,
     pub created_at: SystemTime,
@@ -53,18 +58,32 @@ impl Vault {
         Ok(self.store.change(None, query).await? > 0)
     }
 
-    pub async fn queue_webhook(&self, url: &str, event: &str, body: &str) -> Result<(), Error> {
+    /// `token` is kept sealed, and stands in for [`TOKEN_MARK`] in `body` when it is sent.
+    pub async fn queue_webhook(
+        &self,
+        url: &str,
+        event: &str,
+        body: &str,
+        token: Option<&Secret>,
+    ) -> Result<(), Error> {
         let now = self.store.now();
-        let insert = "INSERT INTO webhook (id, url, event, body, attempts, next_attempt_at, \
-                      created_at) VALUES ($1, $2, $3, $4, 0, $5, $6)";
+        let id = format!("wh_{}", super::random::text(16)?);
+        let seal = |token: &Secret| self.store.seal(webhook_place(&id), token.expose().as_bytes());
+        let sealed = token.map(seal).transpose()?;
+        let (bytes, key) = sealed.map(|sealed| (sealed.bytes, sealed.key)).unzip();
+        let insert = "INSERT INTO webhook (id, url, event, body, secrets, secrets_key, attempts, \
+                      next_attempt_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8)";
+        let active = key.clone();
         let query = sql(insert)
-            .bind(format!("wh_{}", super::random::text(16)?))
+            .bind(id)
             .bind(url.to_owned())
             .bind(event.to_owned())
             .bind(body.to_owned())
+            .bind(bytes)
+            .bind(key)
             .bind(now)
             .bind(now);
-        self.store.change(None, query).await.map(|_| ())
+        self.store.change_sealed(None, active, query).await.map(|_| ())
     }
 
     /// Webhooks whose time has come, for this node alone until `retry_at`: whoever takes them
@@ -75,6 +94,7 @@ impl Vault {
         retry_at: SystemTime,
     ) -> Result<Vec<Webhook>, Error> {
         let (now, retry_at) = (self.store.now(), ms(retry_at));
+        let store = std::sync::Arc::clone(&self.store);
         self.store
             .write(move |tx| {
                 Box::pin(async move {
@@ -86,7 +106,10 @@ impl Vault {
                     };
                     let due = super::store::sql_of(select).bind(now).bind(i64::from(limit));
                     let rows = tx.all(due).await?;
-                    let webhooks = rows.iter().map(webhook_of).collect::<Result<Vec<_>, _>>()?;
+                    let webhooks = rows
+                        .iter()
+                        .map(|row| webhook_of(&store, row))
+                        .collect::<Result<Vec<_>, _>>()?;
                     for webhook in &webhooks {
                         let update = "UPDATE webhook SET attempts = attempts + 1, \
                                       next_attempt_at = $1 WHERE id = $2";
@@ -164,9 +187,23 @@ fn item_place(name: &str) -> Place<'_> {
     Place { table: "sealed_item", row: name, column: "secret", version: 0 }
 }
 
-fn webhook_of(row: &Row) -> Result<Webhook, Error> {
+fn webhook_place(id: &str) -> Place<'_> {
+    Place { table: "webhook", row: id, column: "secrets", version: 0 }
+}
+
+fn webhook_of(store: &Store, row: &Row) -> Result<Webhook, Error> {
+    let id = row.text("id")?;
+    let token = match row.text_or_none("secrets_key")? {
+        None => None,
+        Some(_) => {
+            let plain = store.open(webhook_place(&id), &row.bytes("secrets")?)?;
+            let text = std::str::from_utf8(&plain).map_err(|_| unexpected("webhook.secrets"))?;
+            Some(Secret::from(text.to_owned()))
+        }
+    };
     Ok(Webhook {
-        id: row.text("id")?,
+        token,
+        id,
         url: row.text("url")?,
         event: row.text("event")?,
         body: row.text("body")?,

@@ -19,6 +19,7 @@ mod invitations;
 mod key;
 mod notes;
 mod open;
+mod outcomes;
 mod people;
 mod pools;
 mod random;
@@ -40,13 +41,14 @@ pub use callers::{Binding, CallerDetails, CallerToken, StoredCaller};
 pub use changes::{Change, Changes};
 pub use clients::{OAuthClientDetails, OAuthClientRecord};
 pub use connecting::{ConnectToken, ConnectTokenDetails, PendingFlow};
-pub use duties::Webhook;
+pub use duties::{TOKEN_MARK, Webhook};
 pub use error::Error;
 pub use filter::Filter;
 pub use invitations::{Invitation, InvitationDetails, InvitationKind, Newcomer};
 pub use key::{KeyError, KeyId, MasterKey};
 pub use notes::Note;
 pub use open::{Location, OpenError};
+pub use outcomes::Outcome;
 pub use people::{
     Environment, ExternalUser, Member, MemberDetails, Project, ProjectDetails, Role, UnknownWord,
     UserFilter,

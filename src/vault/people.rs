@@ -279,6 +279,23 @@ impl Vault {
         self.store.one(query).await?.as_ref().map(project_of).transpose()
     }
 
+    /// A data URL of an image, shown on the connect page; kept apart from what lists show.
+    pub async fn project_logo(&self, id: &ProjectId) -> Result<Option<String>, Error> {
+        let query = sql("SELECT logo FROM project WHERE id = $1").bind(id.to_string());
+        let row = self.store.one(query).await?;
+        Ok(row.map(|row| row.text_or_none("logo")).transpose()?.flatten())
+    }
+
+    pub async fn set_project_logo(
+        &self,
+        id: &ProjectId,
+        logo: Option<String>,
+    ) -> Result<bool, Error> {
+        let update = "UPDATE project SET logo = $1, updated_at = $2 WHERE id = $3";
+        let query = sql(update).bind(logo).bind(self.store.now()).bind(id.to_string());
+        Ok(self.store.change(Some(Noted::Access), query).await? > 0)
+    }
+
     /// Refused while its users have accounts.
     pub async fn delete_project(&self, id: &ProjectId) -> Result<bool, Error> {
         let query = sql("DELETE FROM project WHERE id = $1").bind(id.to_string());

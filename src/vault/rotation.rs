@@ -164,6 +164,8 @@ const SEALED: &[Sealed] = &[
         key: "secrets_key",
         version: "0",
     },
+    Sealed { table: "webhook", id: "id", column: "secrets", key: "secrets_key", version: "0" },
+    Sealed { table: "app_override", id: "id", column: "secrets", key: "secrets_key", version: "0" },
     Sealed { table: "sealed_item", id: "name", column: "secret", key: "secret_key", version: "0" },
 ];
 /// Short transactions: a refresh must not wait for a rotation.

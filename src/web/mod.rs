@@ -5,6 +5,7 @@ pub mod admin;
 pub mod assets;
 mod connect;
 pub mod html;
+mod tls;
 pub mod workspace;
 
 use std::convert::Infallible;
@@ -18,13 +19,15 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
-pub use connect::Reconnect;
+pub use connect::Connect;
+pub use tls::Tls;
 pub use workspace::Workspace;
 
 use crate::api::Api;
-use crate::forward::{Body, Refusal, Switched, UpgradeSlot, Watched};
+use crate::forward::{Activity, Body, Refusal, Switched, UpgradeSlot, Watched};
 use crate::host::{Authority, Host};
 use crate::proxy::{self, Doors};
 use crate::telemetry;
@@ -36,10 +39,12 @@ pub struct Web {
     pub api: Option<Api>,
     /// Names by which it may be addressed.
     pub hosts: Vec<Host>,
-    /// Connecting dead accounts anew, where there is a store.
-    pub reconnect: Option<Reconnect>,
+    /// Connecting accounts in the browser, where there is a store.
+    pub connect: Option<Connect>,
     /// The pages of members, where there is a store.
     pub workspace: Option<Arc<Workspace>>,
+    /// Set: it speaks https itself.
+    pub tls: Option<Tls>,
 }
 
 impl Web {
@@ -58,6 +63,25 @@ impl Web {
         let _active = doors.forwarder.telemetry.metrics.connection(telemetry::Listener::Web);
         let registered = doors.forwarder.registry.register();
         let activity = registered.activity.clone();
+        let local = stream.local_addr().ok();
+        let stream = Watched::new(stream, activity.clone());
+        let Some(tls) = &self.tls else { return self.converse(stream, peer, activity).await };
+        activity.becomes_opaque();
+        let handshake = Box::pin(tls.accept(stream, local));
+        let timed = tokio::time::timeout(doors.limits.handshake_timeout, handshake).await;
+        // A handshake that fails is the client's to report.
+        if let Ok(Some(stream)) = timed {
+            activity.reads_heads();
+            Box::pin(self.converse(stream, peer, activity)).await;
+        }
+    }
+
+    /// HTTP, over whatever is below it.
+    async fn converse<S>(&self, stream: S, peer: SocketAddr, activity: Arc<Activity>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let doors = &self.doors;
         let slot = UpgradeSlot::default();
         let on_upgrade = parking_lot::Mutex::new(None);
         let service = service_fn(|mut request: Request<Incoming>| {
@@ -65,9 +89,9 @@ impl Web {
             if request.headers().contains_key(http::header::UPGRADE) {
                 *on_upgrade.lock() = Some(hyper::upgrade::on(&mut request));
             }
-            let (web, slot) = (self.clone(), slot.clone());
+            let slot = slot.clone();
             async move {
-                let response = web.answer(peer, request, slot).await;
+                let response = self.answer(peer, request, slot).await;
                 Ok::<_, Infallible>(response.map(|body| body.busy(busy)))
             }
         });
@@ -76,8 +100,7 @@ impl Web {
             .header_read_timeout(None)
             .max_buf_size(doors.limits.max_header_bytes.max(8192))
             .max_header_size(doors.limits.max_header_bytes);
-        let io = TokioIo::new(Watched::new(stream, activity.clone()));
-        let served = builder.serve_connection(io, service).with_upgrades();
+        let served = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
         tokio::pin!(served);
         let mut draining = false;
         loop {
@@ -123,11 +146,9 @@ impl Web {
                 Err(request) => request,
             };
         }
-        if let Some(reconnect) = &self.reconnect {
-            let (method, uri) = (request.method(), request.uri());
-            if let Some(page) = reconnect.answer(method, uri, request.headers()).await {
-                return page;
-            }
+        if let Some(connect) = self.connect.as_ref().filter(|_| Connect::owns(request.uri().path()))
+        {
+            return Box::pin(connect.answer(peer.ip(), request)).await;
         }
         if Api::owns(request.uri().path()) {
             return match &self.api {

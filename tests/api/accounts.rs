@@ -306,7 +306,7 @@ async fn apps_are_listed_found_and_shown() {
     assert!(categories.as_array().unwrap().iter().any(|category| category["name"] == "testing"));
     let path = "/v1/connect/apps?category_ids=appcat_testing";
     let tested = site.ask("GET", path, None).await.expect(200).json();
-    assert_eq!(tested["page_info"]["total_count"], 5);
+    assert_eq!(tested["page_info"]["total_count"], 7);
     site.ask_as("", "GET", "/v1/connect/apps", None).await.expect(401);
     site.close().await;
 }

@@ -3,11 +3,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod browser;
 mod origin;
+#[path = "../support/postgres.rs"]
+#[allow(dead_code, reason = "crashes are other tests' business")]
+mod postgres;
 mod site;
 
 mod accounts;
 mod call;
+mod chromium;
+mod examples;
 mod hostile;
+mod page;
 mod sdks;
 mod tokens;

@@ -24,6 +24,7 @@ use crate::site::KEY;
 pub struct Origin {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
+    hooks: Arc<Mutex<Vec<(http::HeaderMap, String)>>>,
     /// Lets the second piece of `/stream` out.
     pub go_on: Arc<Notify>,
 }
@@ -34,7 +35,8 @@ impl Origin {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let origin = Self { address, seen: Arc::default(), go_on: Arc::default() };
+        let origin =
+            Self { address, seen: Arc::default(), hooks: Arc::default(), go_on: Arc::default() };
         let served = origin.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -54,6 +56,11 @@ impl Origin {
         self.seen.lock().unwrap().clone()
     }
 
+    /// Webhooks, in the order in which they came.
+    pub fn hooks(&self) -> Vec<(http::HeaderMap, String)> {
+        self.hooks.lock().unwrap().clone()
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let (parts, body) = request.into_parts();
         let host = parts.headers["host"].to_str().unwrap().to_owned();
@@ -62,19 +69,26 @@ impl Origin {
         self.seen.lock().unwrap().push(format!("{method} {name} {uri}"));
         let expected = format!("Bearer {KEY}");
         let key = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
-        if uri.path() == "/token" {
-            let tokens = json!({ "access_token": KEY, "expires_in": 3600, "token_type": "bearer" });
-            return Ok(reply(200, tokens.to_string()));
+        let query = uri.query().unwrap_or_default();
+        match uri.path() {
+            "/token" => return Ok(tokens(&text_of(body).await)),
+            "/authorize" => return Ok(consent(query)),
+            "/hook" => {
+                let hook = (parts.headers, text_of(body).await);
+                self.hooks.lock().unwrap().push(hook);
+                return Ok(reply(200, "{}".into()));
+            }
+            _ => {}
         }
         if key != Some(&*expected) {
             return Ok(reply(401, r#"{"error":"wrong key"}"#.into()));
         }
-        let query = uri.query().unwrap_or_default();
         Ok(match uri.path() {
             "/redirect" => redirect(302, query),
             "/circle" => redirect(302, "/circle"),
             "/redirect303" => redirect(303, query),
             "/redirect307" => redirect(307, query),
+            "/api/chat.postMessage" => reply(200, r#"{"ok":true}"#.into()),
             "/teapot" => reply(418, r#"{"error":"teapot"}"#.into()),
             "/cookie" => {
                 let mut response = reply(200, "{}".into());
@@ -120,6 +134,54 @@ impl Origin {
         let frames = first.chain(second).map(|bytes| Ok(Frame::data(bytes)));
         Response::new(StreamBody::new(frames).boxed_unsync())
     }
+}
+
+async fn text_of(body: Incoming) -> String {
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+/// The code says what the token endpoint does with it, and who signed in.
+fn tokens(form: &str) -> Response<Body> {
+    let form: BTreeMap<_, _> = url::form_urlencoded::parse(form.as_bytes()).into_owned().collect();
+    let code = form.get("code").map(String::as_str).unwrap_or_default();
+    if code == "broken" {
+        let error = json!({ "error": "invalid_grant", "error_description": "<b>no such code</b>" });
+        return reply(400, error.to_string());
+    }
+    let who = code.strip_prefix("of-").unwrap_or("ann@acme.test");
+    let tokens = json!({
+        "access_token": KEY, "expires_in": 3600, "token_type": "bearer", "account": who,
+        "refresh_token": "refresh-1",
+    });
+    reply(200, tokens.to_string())
+}
+
+/// A consent page, as a person sees one.
+fn consent(query: &str) -> Response<Body> {
+    let asked: BTreeMap<_, _> =
+        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let link = |label: &str, answer: &[(&str, &str)]| {
+        let mut back = url::Url::parse(&asked["redirect_uri"]).unwrap();
+        back.query_pairs_mut().extend_pairs(answer).append_pair("state", &asked["state"]);
+        let back = back.as_str().replace('&', "&amp;");
+        format!("<p><a href=\"{back}\">{label}</a></p>")
+    };
+    let denial = [("error", "access_denied"), ("error_description", "<script>alert(1)</script>")];
+    let links = [
+        link("Allow", &[("code", "good")]),
+        link("Allow as somebody else", &[("code", "of-bob@acme.test")]),
+        link("Deny", &denial),
+        link("Break", &[("code", "broken")]),
+    ];
+    let page = format!(
+        "<!doctype html><html lang=en><title>The cloud</title><link rel=icon href=data:,><h1>The \
+         cloud</h1>{}",
+        links.concat()
+    );
+    let mut response = reply(200, page);
+    response.headers_mut().insert("content-type", "text/html".parse().unwrap());
+    response
 }
 
 fn redirect(status: u16, to: &str) -> Response<Body> {

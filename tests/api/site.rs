@@ -7,7 +7,9 @@ use bytes::Bytes;
 use countersign::clock::Clock;
 use countersign::secret::TokenDigest;
 use countersign::serve::{self, Options, Running, Sink, Source};
-use countersign::vault::{ApiClientDetails, Environment, Project, ProjectDetails, Vault};
+use countersign::vault::{
+    ApiClientDetails, Environment, Project, ProjectDetails, SessionDetails, SessionOf, Vault,
+};
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
@@ -95,11 +97,17 @@ impl Site {
 
     /// An access token of a new API client.
     pub async fn token_of(&self, scopes: &[&str], project: Option<&Project>) -> String {
-        let (id, secret) = self.client(scopes, project).await;
-        let body =
-            json!({ "grant_type": "client_credentials", "client_id": id, "client_secret": secret });
-        let answer = self.ask_as("", "POST", "/v1/oauth/token", Some(body)).await.expect(200);
-        answer.json()["access_token"].as_str().unwrap().to_owned()
+        let (id, _) = self.client(scopes, project).await;
+        let token = format!("csat_{:040x}", rand());
+        let details = SessionDetails {
+            of: SessionOf::ApiClient(id),
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            user_agent: None,
+            expires_at: Clock::System.now() + std::time::Duration::from_secs(3600),
+        };
+        let digest = TokenDigest::of(token.as_bytes());
+        self.vault.create_session(digest, &details).await.unwrap();
+        token
     }
 
     pub async fn client(&self, scopes: &[&str], project: Option<&Project>) -> (String, String) {
@@ -212,6 +220,10 @@ impl Site {
             .header("x-pd-environment", "development")
     }
 
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&self.log.lock()).into_owned()
+    }
+
     pub async fn users(&self) -> usize {
         let filter = countersign::vault::UserFilter {
             project: self.project.id.clone(),
@@ -250,6 +262,10 @@ pub fn write_files(folder: &Path, origin: &Origin, lines: &str) {
     write("apps/desk.toml", &desk);
     write("apps/forge.toml", &forge(port));
     write("apps/cloud.toml", &cloud(port));
+    let slack = app("slack", &format!("http://slack.acme.test:{port}"), "", "/api");
+    write("apps/slack.toml", &slack.replace("The slack", "Slack"));
+    // The same, and nobody registers a client with it.
+    write("apps/mist.toml", &cloud(port).replace("cloud", "mist"));
     let hosts = [
         "forge.acme.test",
         "api.cloud.test",
@@ -258,6 +274,8 @@ pub fn write_files(folder: &Path, origin: &Origin, lines: &str) {
         "one.desk.test",
         "two.desk.test",
         "evil.test",
+        "hooks.localhost",
+        "slack.acme.test",
     ];
     let to = origin.address;
     let resolve: String = hosts.iter().map(|host| format!("\"{host}\" = \"{to}\"\n")).collect();
@@ -298,7 +316,10 @@ fn cloud(port: u16) -> String {
          categories = [\"testing\"]\nconfidence = \"verified\"\n[auth.oauth]\nkind = \"oauth2\"\n\
          clear_text = true\nhosts = [\"{origin}\"]\nbase_url = \"{origin}\"\n\
          attach = [{{ header = \"Authorization\", value = \"Bearer {{oauth_access_token}}\" }}]\n\
-         [auth.oauth.oauth2]\nauthorize_url = \"{origin}/authorize\"\ntoken_url = \"{origin}/token\"\n"
+         [auth.oauth.oauth2]\nauthorize_url = \"http://127.0.0.1:{port}/authorize\"\n\
+         token_url = \"{origin}/token\"\nidentity = \"/account\"\n\
+         default_scopes = [\"offline_access\"]\n\
+         suggested_scopes = [\"files:read\", \"files:write\"]\n"
     )
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use countersign::secret::TokenDigest;
+use countersign::secret::{Secret, TokenDigest};
 use countersign::vault::{
     ApiClientDetails, CallerDetails, Change, ConnectTokenDetails, Environment, Error,
-    MemberDetails, OAuthClientDetails, Owner, PendingFlow, ProjectDetails, Role, SessionDetails,
-    SessionOf, Share, UserFilter, Vault,
+    MemberDetails, OAuthClientDetails, Outcome, Owner, PendingFlow, ProjectDetails, Role,
+    SessionDetails, SessionOf, Share, UserFilter, Vault,
 };
 
 use crate::house::{House, after, connected, name, secret, slack, tokens};
@@ -198,7 +198,39 @@ crate::on_both_engines! {
         assert!(vault.connect_token(digest("c")).await.unwrap().unwrap().spent_at.is_some());
         house.clock.advance(Duration::from_secs(60));
         assert!(vault.connect_token(digest("c")).await.unwrap().is_none());
+        let ended = vault.any_connect_token(digest("c")).await.unwrap();
+        assert!(ended.is_some(), "its page can still say who to ask");
+        assert_eq!(vault.sweep().await.unwrap(), 0);
+        house.clock.advance(Duration::from_secs(24 * 60 * 60));
         assert_eq!(vault.sweep().await.unwrap(), 1);
+    }
+
+    async fn an_account_is_the_last_word_of_an_attempt(house: House) {
+        let vault = house.open().await;
+        let details = ConnectTokenDetails {
+            external_user: user(&vault).await.id,
+            scopes: Vec::new(),
+            allowed_origins: Vec::new(),
+            success_redirect_uri: None,
+            error_redirect_uri: None,
+            webhook_uri: None,
+            app: None,
+            oauth_client: None,
+            progressive_scopes: false,
+            expires_at: after(60),
+        };
+        vault.create_connect_token(digest("t"), &details).await.unwrap();
+        let flow = Some((digest("state"), "browser".to_owned()));
+        let of = |result| Outcome { attempt: "a".to_owned(), flow: flow.clone(), result };
+        assert_eq!(vault.outcome(digest("t"), "a").await.unwrap(), None);
+        vault.put_outcome(digest("t"), &of(Err("denied".to_owned()))).await.unwrap();
+        let account = "apn_1".parse().unwrap();
+        vault.put_outcome(digest("t"), &of(Ok(account))).await.unwrap();
+        vault.put_outcome(digest("t"), &of(Err("late".to_owned()))).await.unwrap();
+        let last = of(Ok("apn_1".parse().unwrap()));
+        assert_eq!(vault.outcome(digest("t"), "a").await.unwrap(), Some(last.clone()));
+        let by_flow = vault.outcome_of_flow(digest("state")).await.unwrap();
+        assert_eq!(by_flow, Some((digest("t"), last)));
     }
 
     async fn a_flow_is_taken_once_by_one_of_many(house: House) {
@@ -261,7 +293,12 @@ crate::on_both_engines! {
 
     async fn a_webhook_is_one_nodes_until_its_retry(house: House) {
         let vault = house.open().await;
-        vault.queue_webhook("https://a.example", "CONNECTION_SUCCESS", "{}").await.unwrap();
+        let token = Secret::from("ctok_1".to_owned());
+        let body = "{}";
+        vault
+            .queue_webhook("https://a.example", "CONNECTION_SUCCESS", body, Some(&token))
+            .await
+            .unwrap();
         let first = vault.take_webhooks(10, after(30)).await.unwrap();
         assert_eq!((first.len(), first[0].attempts), (1, 0));
         assert!(vault.take_webhooks(10, after(30)).await.unwrap().is_empty());

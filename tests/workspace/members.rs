@@ -148,6 +148,18 @@ async fn admins_make_projects_and_look_after_their_users_and_programs() {
     let page = ann.get(&path).await;
     assert!(page.has("help@acme.test") && !page.has("The <shop>"), "{}", page.body);
 
+    let edit = format!("{path}/edit");
+    for (logo, expected) in [
+        ("data:image/svg+xml;base64,PHN2Zz4=", 422),
+        ("javascript:alert(1)", 422),
+        ("data:image/png;base64,\"onerror=x", 422),
+        ("data:image/png;base64,iVBORw0KGgo=", 303),
+        ("", 303),
+    ] {
+        let page = ann.post(&edit, &[("name", "Shop"), ("logo", logo)]).await;
+        assert_eq!(page.status, expected, "{logo}");
+    }
+    assert!(ann.get(&edit).await.has("data:image/png;base64,iVBORw0KGgo="));
     let page = ann.post(&format!("{path}/clients"), &[("name", "backend")]).await;
     assert!(page.has("PIPEDREAM_CLIENT_SECRET="), "{}", page.body);
     assert!(ann.get(&path).await.has("backend"));

@@ -141,6 +141,8 @@ struct FormPage<'a> {
     action: String,
     back: String,
     is_new: bool,
+    /// A data URL, shown on the connect page.
+    logo: Option<String>,
     error: Option<String>,
 }
 
@@ -153,6 +155,10 @@ async fn edit(visit: &Visit<'_>, project: Option<Project>) -> Result<Response<Bo
         require_key_test: false,
     };
     let mut details = project.as_ref().map_or(none, |project| project.details.clone());
+    let logo = match &project {
+        Some(project) => visit.vault().project_logo(&project.id).await?,
+        None => None,
+    };
     let mut error = None;
     if visit.is_post() {
         details = entered(visit);
@@ -176,6 +182,7 @@ async fn edit(visit: &Visit<'_>, project: Option<Project>) -> Result<Response<Bo
         },
         back: back.unwrap_or_else(|| "/projects".to_owned()),
         is_new: project.is_none(),
+        logo,
         error,
     };
     Ok(if refused { visit.refused(&page) } else { visit.page(&page) })
@@ -188,6 +195,34 @@ fn entered(visit: &Visit<'_>) -> ProjectDetails {
         app_name: text("app_name"),
         support_email: text("support_email"),
         require_key_test: visit.form.has("require_key_test"),
+    }
+}
+
+/// What the form says of the logo.
+enum Logo {
+    Keep,
+    Remove,
+    Take(String),
+}
+
+/// Only pictures that cannot hold a script, and small ones: each visit of the connect page loads it.
+fn logo(text: &str) -> Result<Logo, String> {
+    const KINDS: [&str; 4] = ["png", "jpeg", "gif", "webp"];
+    const MOST: usize = 128 * 1024;
+    match text {
+        "" => return Ok(Logo::Keep),
+        "remove" => return Ok(Logo::Remove),
+        _ => {}
+    }
+    let data = text.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,"));
+    let is_base64 =
+        |data: &str| data.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
+    match data {
+        Some(_) if text.len() > MOST => Err("The logo is larger than 96 KiB.".to_owned()),
+        Some((kind, data)) if KINDS.contains(&kind) && is_base64(data) => {
+            Ok(Logo::Take(text.to_owned()))
+        }
+        _ => Err("The logo is no PNG, JPEG, GIF or WebP.".to_owned()),
     }
 }
 
@@ -205,6 +240,10 @@ async fn save(
     {
         return Ok(Err(why));
     }
+    let logo = match logo(visit.form.text("logo")) {
+        Ok(logo) => logo,
+        Err(why) => return Ok(Err(why)),
+    };
     let saved = match project {
         None => visit.vault().create_project(details).await.map(|project| project.id),
         Some(project) => {
@@ -218,6 +257,11 @@ async fn save(
         }
         Err(error) => return Err(error.into()),
     };
+    match logo {
+        Logo::Keep => {}
+        Logo::Remove => drop(visit.vault().set_project_logo(&id, None).await?),
+        Logo::Take(url) => drop(visit.vault().set_project_logo(&id, Some(url)).await?),
+    }
     let what = if project.is_some() { "project_updated" } else { "project_added" };
     visit.audit(what, &details.name, id.as_str());
     Ok(Ok(visit.done(&format!("/projects/{id}"), format!("{} is saved.", details.name))))
