@@ -132,7 +132,8 @@ impl Link {
 /// Where people reach the web UI.
 fn base(shop: &Workshop) -> anyhow::Result<String> {
     let web = &shop.config.web;
-    let listener = || web.listen.map(|address| format!("http://{address}"));
+    let scheme = if web.tls.is_some() { "https" } else { "http" };
+    let listener = || web.listen.map(|address| format!("{scheme}://{address}"));
     web.public_url
         .clone()
         .or_else(listener)
@@ -253,6 +254,7 @@ async fn remove(
             member.email
         );
     }
+    shop.vault().check_an_owner_remains(&member.id).await?;
     let lost = match &*names {
         "" => String::new(),
         names => format!(" Their accounts {names} are deleted, and revoked at the providers."),

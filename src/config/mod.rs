@@ -70,6 +70,8 @@ impl Config {
         });
         let of_parent = self.upstream.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
         let all = of_accounts.chain(of_callers).chain(of_parent).chain(self.vault.secrets());
+        let of_login = self.login.oidc.iter().filter_map(|oidc| oidc.client_secret.as_ref());
+        let all = all.chain(of_login);
         let of_webhook = self.webhook.iter().filter_map(|webhook| webhook.secret.as_ref());
         let all = all.chain(of_webhook);
         all.filter_map(|reference| match &reference.place {
@@ -142,12 +144,31 @@ pub enum WebTls {
 }
 
 /// `[login]`: members of the workspace.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Login {
     /// A session in which nothing is done ends.
     pub idle_timeout: Duration,
     /// Every session ends.
     pub lifetime: Duration,
+    /// Whether members may log in with a password.
+    pub password: bool,
+    pub oidc: Option<Oidc>,
+}
+
+/// `[login.oidc]`: the identity provider at which members log in.
+#[derive(Clone)]
+pub struct Oidc {
+    pub issuer: String,
+    /// What the button says.
+    pub name: String,
+    pub client_id: String,
+    /// `None`: a public client.
+    pub client_secret: Option<SecretRef>,
+    pub scopes: Vec<String>,
+    /// Whoever has a verified address there becomes a member; lower case.
+    pub domains: Vec<String>,
+    /// Addresses count also where the provider does not say that it verified them.
+    pub trust_email: bool,
 }
 
 /// `[admin]`: metrics and health.

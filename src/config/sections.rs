@@ -12,8 +12,8 @@ use super::values::{
     proxy_url, target,
 };
 use super::{
-    Admin, Audit, Ca, ListenerTls, Log, LogFormat, Login, Override, Place, Proxy, SecretRef, Store,
-    Untouched, Upstream, UpstreamProxy, Vault, Web, WebTls, Webhook,
+    Admin, Audit, Ca, ListenerTls, Log, LogFormat, Login, Oidc, Override, Place, Proxy, SecretRef,
+    Store, Untouched, Upstream, UpstreamProxy, Vault, Web, WebTls, Webhook,
 };
 use crate::secret::Secret;
 
@@ -76,13 +76,52 @@ pub(super) fn web(table: &Table<'_>, base: &Path) -> Web {
     web
 }
 
-pub(super) fn login(table: &Table<'_>) -> Login {
+pub(super) fn login(table: &Table<'_>, base: &Path) -> Login {
     let login = Login {
         idle_timeout: time(table, "idle_timeout", 12 * 60 * MINUTE),
         lifetime: time(table, "lifetime", 14 * DAY),
+        password: table.flag("password", true),
+        oidc: oidc(&table.table("oidc"), base),
     };
+    if !login.password && login.oidc.is_none() {
+        table.say("without passwords nobody can log in: add [login.oidc]");
+    }
     table.done();
     login
+}
+
+fn oidc(table: &Table<'_>, base: &Path) -> Option<Oidc> {
+    let domain = |text: &str| host(text).map(|host| host.as_str().to_owned());
+    let usual = || ["openid", "email", "profile"].map(str::to_owned).to_vec();
+    let issuer = table.text("issuer", issuer);
+    let client_id = table.text("client_id", |text| Ok(text.to_owned()));
+    let oidc = Oidc {
+        issuer: issuer.clone().unwrap_or_default(),
+        name: table
+            .text("name", |text| Ok(text.to_owned()))
+            .unwrap_or_else(|| "single sign-on".to_owned()),
+        client_id: client_id.clone().unwrap_or_default(),
+        client_secret: table.value("client_secret").and_then(|secret| reference(&secret, base)),
+        scopes: table.list("scopes", |text| Ok(text.to_owned())).unwrap_or_else(usual),
+        domains: table.list("domains", domain).unwrap_or_default(),
+        trust_email: table.flag("trust_email", false),
+    };
+    if table.is_present() && !(table.has("issuer") && table.has("client_id")) {
+        table.say("`issuer` and `client_id` are both needed");
+    }
+    table.done();
+    (issuer.is_some() && client_id.is_some()).then_some(oidc)
+}
+
+fn issuer(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| format!("no URL: {error}"))?;
+    match url.scheme() {
+        "https" | "http" if url.query().is_none() && url.fragment().is_none() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("an issuer is a URL such as https://idp.example.com, as the provider says it"
+            .to_owned()),
+    }
 }
 
 fn web_tls(table: &Table<'_>, base: &Path) -> Option<WebTls> {

@@ -64,9 +64,10 @@ pub fn plan(
             Err(Refusal::Port { host: target.host.clone(), port: target.port, ports })
         }
         Located::Shared { choices } => {
+            let kept = caller.policy.kept;
             let (caller, method) = (caller.policy.caller.clone(), method.clone());
             let (host, port, path) = (target.host.clone(), target.port, path.to_owned());
-            let asked = policy::Asked { caller, method, host, port, path, app: None };
+            let asked = policy::Asked { caller, method, host, port, path, app: None, kept };
             let asked = Box::new(asked);
             Err(Refusal::Denied(Denial::Ambiguous { asked, choices }))
         }

@@ -46,7 +46,7 @@ fn sole_app<'a>(bindings: &[&'a Binding]) -> Option<&'a AppId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Mode, Rules};
+    use crate::policy::{Kept, Mode, Rules};
 
     fn policy(accounts: &[(&str, &str, bool)]) -> CallerPolicy {
         let binding = |(name, app, default): &(&str, &str, bool)| Binding {
@@ -62,6 +62,7 @@ mod tests {
             mode: Mode::Enforce,
             bindings: accounts.iter().map(binding).collect(),
             rules: Rules::from(Vec::new()),
+            kept: Kept::InFile,
         }
     }
 

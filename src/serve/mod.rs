@@ -588,7 +588,16 @@ async fn workspace(
         return Ok(None);
     };
     let (forwarder, login) = (forwarder.clone(), config.login.clone());
-    let opened = Workspace::open(forwarder, keeper.clone(), links.base(), login).await;
+    let secret = login.oidc.as_ref().and_then(|oidc| oidc.client_secret.as_ref());
+    let secret = match secret {
+        Some(reference) => Some(
+            sources::read(reference)
+                .await
+                .map_err(|source| Error::Secret { key: "login.oidc.client_secret", source })?,
+        ),
+        None => None,
+    };
+    let opened = Workspace::open(forwarder, keeper.clone(), links.base(), login, secret).await;
     Ok(Some(Arc::new(opened.map_err(Error::Store)?)))
 }
 

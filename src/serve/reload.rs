@@ -153,11 +153,18 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         format!("{:?}", Proxy { unmatched, unbound, ..c.proxy.clone() })
     };
     let webhook = |c: &Config| c.webhook.as_ref().map(|webhook| webhook.url.clone());
+    let login = |c: &Config| {
+        let own = c.login.oidc.as_ref().map(|oidc| {
+            let ids = (oidc.issuer.clone(), oidc.client_id.clone(), oidc.name.clone());
+            (ids, oidc.scopes.clone(), oidc.domains.clone(), oidc.trust_email)
+        });
+        (c.login.idle_timeout, c.login.lifetime, c.login.password, own)
+    };
     let parts: [(&str, bool); 11] = [
         ("data_dir", old.data_dir != new.data_dir),
         ("[proxy]", proxy(old) != proxy(new)),
         ("[web]", format!("{:?}", old.web) != format!("{:?}", new.web)),
-        ("[login]", format!("{:?}", old.login) != format!("{:?}", new.login)),
+        ("[login]", login(old) != login(new)),
         ("[admin]", format!("{:?}", old.admin) != format!("{:?}", new.admin)),
         ("[ca]", format!("{:?}", old.ca) != format!("{:?}", new.ca)),
         ("[upstream]", upstream(old) != upstream(new)),

@@ -207,6 +207,13 @@ impl Vault {
         Ok(self.store.change(None, query).await? > 0)
     }
 
+    /// Refuses where [`Self::delete_member`] would for the last owner: to be asked before anything
+    /// of theirs is deleted.
+    pub async fn check_an_owner_remains(&self, without: &MemberId) -> Result<(), Error> {
+        let without = without.to_string();
+        self.store.write(|tx| Box::pin(async move { keep_an_owner(tx, &without).await })).await
+    }
+
     /// With their sessions and what was shared with them; refused while they own accounts, and for
     /// the last owner.
     pub async fn delete_member(&self, id: &MemberId) -> Result<bool, Error> {

@@ -14,8 +14,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
-use http::{Request, Response, StatusCode};
+use http::header::{ACCEPT, HOST};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -158,15 +158,18 @@ impl Web {
         }
         match proxy::answer_gateway(&self.doors, peer, request, upgrade).await {
             Ok(response) => response,
-            Err(request) => self.page(request.uri().path()),
+            Err(request) => self.page(request.uri().path(), wants_a_page(&request)),
         }
     }
 
-    fn page(&self, path: &str) -> Response<Body> {
+    fn page(&self, path: &str, for_people: bool) -> Response<Body> {
         match path {
             "/" => proxy::landing_page(),
             "/ca.pem" => proxy::ca_certificate(&self.doors.ca),
-            path => assets::answer(path).unwrap_or_else(|| not_found(NOTHING)),
+            path => assets::answer(path).unwrap_or_else(|| match for_people {
+                true => lost(),
+                false => not_found(NOTHING),
+            }),
         }
     }
 
@@ -180,6 +183,19 @@ impl Web {
         let host = authority.host;
         host.ip().is_some() || host.as_str() == "localhost" || self.hosts.contains(&host)
     }
+}
+
+/// Programs and `curl` are told in plain text what this server is.
+fn wants_a_page(request: &Request<Incoming>) -> bool {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    request.method() == Method::GET && accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// For a person who took a wrong turn.
+fn lost() -> Response<Body> {
+    let text = "Nothing is here. The workspace begins at /";
+    let message = html::Message { title: "Not found", text, button: None, clean_address: false };
+    message.answer(StatusCode::NOT_FOUND, &html::Policy::default())
 }
 
 fn not_found(said: &str) -> Response<Body> {

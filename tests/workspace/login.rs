@@ -3,15 +3,14 @@
 use countersign::vault::{InvitationKind, Role};
 
 use crate::house::House;
-use crate::visitor::{Manner, PASSWORD, Visitor, invite, member};
+use crate::visitor::{Manner, PASSWORD, Visitor, first_link, invite, member};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_owner_comes_in_by_the_link_on_the_terminal_once() {
     let mut house = House::sqlite().await;
     house.start().await;
-    let log = house.site.log();
-    let (_, rest) = log.split_once("/welcome?token=").expect(&log);
-    let token = rest.split_whitespace().next().unwrap().to_owned();
+    let link = first_link(&house).await;
+    let token = link.split_once("token=").unwrap().1.to_owned();
     let mut first = Visitor::new(&house);
     let page = first.get(&format!("/welcome?token={token}")).await;
     assert!(page.status == 200 && page.has("first owner"), "{page:?}");

@@ -31,4 +31,8 @@ mod visitor;
 
 mod access;
 mod accounts;
+mod browser;
+mod commands;
 mod login;
+mod members;
+mod oidc;

@@ -8,7 +8,7 @@ use countersign::vault::{InvitationDetails, InvitationKind, Member, Role};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::house::House;
+use crate::house::{House, until};
 
 pub const PASSWORD: &str = "correct horse battery";
 
@@ -69,7 +69,7 @@ impl Visitor {
     /// Sends a form as a browser does that has just loaded a page of the same session.
     pub async fn post(&mut self, path: &str, pairs: &[(&str, &str)]) -> Page {
         let csrf = match self.cookies.contains_key("countersign_session") {
-            true => self.get("/accounts").await.value_of("csrf").unwrap().to_owned(),
+            true => self.get("/accounts").await.value_of("csrf").unwrap_or_default().to_owned(),
             false => String::new(),
         };
         let manner = Manner { fields: &[("Sec-Fetch-Site", "same-origin")], csrf: Some(&csrf) };
@@ -160,6 +160,16 @@ pub async fn invite(
     let digest = TokenDigest::of(token.as_bytes());
     house.shop.vault().create_invitation(digest, &details).await.unwrap();
     token
+}
+
+/// The first owner's link, once the terminal shows it.
+pub async fn first_link(house: &House) -> String {
+    until("the terminal shows the link", Duration::from_secs(10), async || {
+        house.site.log().contains("/welcome?token=")
+    })
+    .await;
+    let log = house.site.log();
+    log.split_whitespace().find(|word| word.contains("/welcome?token=")).unwrap().to_owned()
 }
 
 /// A member who is logged in.

@@ -24,6 +24,21 @@ struct LoginPage<'a> {
     error: Option<&'a str>,
     /// There is nobody who could log in yet.
     nobody: bool,
+    /// Whether a password is taken.
+    by_password: bool,
+    /// What the button of the identity provider says, and where it leads.
+    elsewhere: Option<(&'a str, String)>,
+}
+
+impl<'a> LoginPage<'a> {
+    fn of(visitor: &'a Visitor<'_>, next: &'a str, email: &'a str) -> Self {
+        let login = &visitor.workspace.login;
+        let query: String = url::form_urlencoded::byte_serialize(next.as_bytes()).collect();
+        let elsewhere = login.oidc.as_ref();
+        let elsewhere = elsewhere.map(|oidc| (&*oidc.name, format!("/login/oidc?next={query}")));
+        let (theme, by_password) = (visitor.theme(), login.password);
+        Self { theme, next, email, error: None, nobody: false, by_password, elsewhere }
+    }
 }
 
 /// Where to after the login: a page of ours.
@@ -36,8 +51,7 @@ pub(super) async fn log_in(visitor: &Visitor<'_>) -> Result<Response<Body>, Trou
     if visitor.parts.method != Method::POST {
         let next = next_of(&visitor.query());
         let nobody = visitor.workspace.vault().members().await?.is_empty();
-        let page =
-            LoginPage { theme: visitor.theme(), next: &next, email: "", error: None, nobody };
+        let page = LoginPage { nobody, ..LoginPage::of(visitor, &next, "") };
         return Ok(shown(StatusCode::OK, &page));
     }
     let email = visitor.form.text("email");
@@ -46,8 +60,7 @@ pub(super) async fn log_in(visitor: &Visitor<'_>) -> Result<Response<Body>, Trou
         None => {
             let next = next_of(visitor.form);
             let error = Some("That e-mail address and password do not belong together.");
-            let theme = visitor.theme();
-            let page = LoginPage { theme, next: &next, email, error, nobody: false };
+            let page = LoginPage { error, ..LoginPage::of(visitor, &next, email) };
             Ok(shown(StatusCode::UNPROCESSABLE_ENTITY, &page))
         }
     }
@@ -61,6 +74,9 @@ fn shown(status: StatusCode, page: &impl Template) -> Response<Body> {
 /// words and after the same time.
 async fn who(visitor: &Visitor<'_>, email: &str) -> Result<Option<Member>, Trouble> {
     let workspace = visitor.workspace;
+    if !workspace.login.password {
+        return Err(Trouble::Forbidden("Members log in at the identity provider here."));
+    }
     let known_browser = workspace.known_browser(&visitor.parts.headers, email);
     let attempt = Try { email, address: visitor.peer, known_browser };
     let admitted = workspace.guard.admit(&attempt, workspace.keeper.clock().uptime());

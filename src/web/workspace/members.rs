@@ -16,7 +16,7 @@ use crate::policy::access::{Role, may_manage};
 use crate::random;
 use crate::secret::TokenDigest;
 use crate::vault::{
-    self, Account, Filter, Invitation, InvitationDetails, InvitationKind, Member, MemberDetails,
+    Account, Filter, Invitation, InvitationDetails, InvitationKind, Member, MemberDetails,
 };
 
 const PER_PAGE: usize = 50;
@@ -250,7 +250,7 @@ async fn remove(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, Trouble> 
         let error = Some("Tick the box, or ask them to give their accounts away first.");
         return ask_to_remove(visit, &member, &accounts, error).await;
     }
-    keep_an_owner(visit, &member).await?;
+    visit.vault().check_an_owner_remains(&member.id).await?;
     let mut not_revoked = Vec::new();
     for account in &accounts {
         let name = account.nickname.to_string();
@@ -279,19 +279,6 @@ async fn remove(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, Trouble> 
         )),
     };
     Ok(visit.go("/members", Some(flash)))
-}
-
-/// Before anything of theirs is deleted.
-async fn keep_an_owner(visit: &Visit<'_>, member: &Member) -> Result<(), Trouble> {
-    let members = visit.vault().members().await?;
-    let other = |other: &Member| {
-        other.role == Role::Owner && other.disabled_at.is_none() && other.id != member.id
-    };
-    if member.role != Role::Owner || members.iter().any(other) {
-        return Ok(());
-    }
-    let why = "the workspace needs an owner: make somebody else one first";
-    Err(vault::Error::Conflict(why.to_owned()).into())
 }
 
 async fn ask_to_remove(

@@ -12,7 +12,9 @@ mod guard;
 mod login;
 mod members;
 mod oauth_clients;
+mod oidc;
 mod password;
+mod projects;
 mod session;
 mod settings;
 mod shell;
@@ -25,7 +27,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
-use http::header::ACCEPT;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -40,10 +41,11 @@ use crate::connect::Connector;
 use crate::credentials::Keeper;
 use crate::forward::{Body, Forwarder};
 use crate::random;
-use crate::secret::TokenDigest;
+use crate::secret::{Secret, TokenDigest};
 use crate::vault::{self, InvitationDetails, InvitationKind, Role, Vault};
 use form::{is_from_here, local_path};
 use guard::Guard;
+use oidc::Provider;
 use password::Hasher;
 use shell::Theme;
 use visit::{append_cookie, see_other};
@@ -61,6 +63,8 @@ pub struct Workspace {
     key: hmac::Key,
     guard: Guard,
     hasher: Hasher,
+    /// Where members log in beside here.
+    oidc: Option<Provider>,
 }
 
 /// The name of the workspace's key among the store's sealed items.
@@ -78,10 +82,14 @@ impl Workspace {
         keeper: Arc<Keeper>,
         base: &str,
         login: Login,
+        oidc_secret: Option<Secret>,
     ) -> Result<Self, vault::Error> {
         let fresh = random::token("", 32).map_err(|_| vault::Error::no_random())?;
         let key = keeper.vault().sealed_item_or(KEY_ITEM, &fresh).await?;
+        let (upstream, clock) = (forwarder.upstream.clone(), keeper.clock().clone());
+        let oidc = login.oidc.clone();
         Ok(Self {
+            oidc: oidc.map(|config| Provider::new(config, oidc_secret, upstream, clock)),
             connector: Connector::new(keeper.clone()),
             forwarder,
             keeper,
@@ -144,9 +152,12 @@ impl Workspace {
     fn owns(&self, request: &Request<Incoming>) -> bool {
         let path = request.uri().path();
         match first_segment(path) {
-            "" => path == "/" && wants_a_page(request),
+            "" => path == "/" && super::wants_a_page(request),
             "connect" => connect::is_our_callback(self, request),
-            first => OURS.contains(&first),
+            first => {
+                let is_of = |section: &Section| first_segment(section.href()) == first;
+                BESIDE.contains(&first) || Section::ALL.iter().any(is_of)
+            }
         }
     }
 
@@ -195,9 +206,8 @@ impl Workspace {
     }
 }
 
-/// First segments of paths that are pages of the workspace.
-const OURS: [&str; 8] =
-    ["accounts", "invitation", "login", "logout", "members", "settings", "theme", "welcome"];
+/// First segments of paths of the workspace that are in no navigation.
+const BESIDE: [&str; 5] = ["invitation", "login", "logout", "theme", "welcome"];
 
 /// A page for each path; each says itself what it does with GET and POST.
 async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<Body>, Trouble> {
@@ -207,6 +217,7 @@ async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<Body>, Troub
         ["accounts", rest @ ..] => accounts::route(visit, rest).await,
         ["members", rest @ ..] => members::route(visit, rest).await,
         ["oauth-clients", rest @ ..] => oauth_clients::route(visit, rest).await,
+        ["projects", rest @ ..] => projects::route(visit, rest).await,
         ["settings", rest @ ..] => settings::route(visit, rest).await,
         ["connect", "callback"] => connect::finish(visit).await,
         ["logout"] => login::log_out(visit).await,
@@ -230,6 +241,8 @@ impl Visitor<'_> {
                 Ok(see_other(&login::next_of(&self.query())))
             }
             "/login" => login::log_in(self).await,
+            "/login/oidc" => oidc::answer(self, "oidc").await,
+            "/login/callback" => oidc::answer(self, "callback").await,
             "/welcome" | "/invitation" => welcome::answer(self).await,
             "/theme" => self.choose_theme(),
             _ => return None,
@@ -273,10 +286,4 @@ fn ask_to_log_in(parts: &Parts) -> Response<Body> {
 
 fn first_segment(path: &str) -> &str {
     path.trim_start_matches('/').split('/').next().unwrap_or_default()
-}
-
-/// The start page is for people; programs and `curl` are told what this server is.
-fn wants_a_page(request: &Request<Incoming>) -> bool {
-    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
-    request.method() == Method::GET && accept.is_some_and(|accept| accept.contains("text/html"))
 }

@@ -10,6 +10,7 @@ use super::Workspace;
 use super::form::cookie;
 use super::visit::Flash;
 use crate::clock::rfc3339;
+use crate::policy::access::Role;
 use crate::vault::Member;
 
 /// The places of the workspace, in the order of its navigation.
@@ -18,19 +19,33 @@ pub enum Section {
     Accounts,
     Connect,
     OAuthClients,
+    Projects,
     Members,
     Settings,
 }
 
 impl Section {
-    pub const ALL: [Self; 5] =
-        [Self::Accounts, Self::Connect, Self::OAuthClients, Self::Members, Self::Settings];
+    pub const ALL: [Self; 6] = [
+        Self::Accounts,
+        Self::Connect,
+        Self::OAuthClients,
+        Self::Projects,
+        Self::Members,
+        Self::Settings,
+    ];
+
+    /// The places of somebody with this role.
+    pub fn of(role: Role) -> impl Iterator<Item = Self> {
+        let all = Self::ALL.into_iter();
+        all.filter(move |section| *section != Self::Projects || role.administers())
+    }
 
     pub fn label(self) -> &'static str {
         match self {
             Self::Accounts => "Accounts",
             Self::Connect => "Connect an app",
             Self::OAuthClients => "OAuth clients",
+            Self::Projects => "Projects",
             Self::Members => "Members",
             Self::Settings => "Settings",
         }
@@ -41,6 +56,7 @@ impl Section {
             Self::Accounts => "/accounts",
             Self::Connect => "/accounts/connect",
             Self::OAuthClients => "/oauth-clients",
+            Self::Projects => "/projects",
             Self::Members => "/members",
             Self::Settings => "/settings",
         }
@@ -94,6 +110,10 @@ pub struct Shell<'a> {
 }
 
 impl Shell<'_> {
+    pub fn sections(&self) -> impl Iterator<Item = Section> {
+        Section::of(self.member.role)
+    }
+
     pub fn themes(&self) -> &'static [Theme] {
         &Theme::ALL
     }

@@ -3,7 +3,7 @@
 mod access;
 mod change;
 mod one;
-mod view;
+pub(super) mod view;
 
 use std::collections::BTreeSet;
 

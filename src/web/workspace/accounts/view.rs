@@ -81,6 +81,7 @@ impl Book {
             standing: self.standing(account),
             health: Health::of(account, self.now),
             last_used: Moment::maybe(used, self.now),
+            next_refresh: Moment::maybe(account.health.next_refresh_at, self.now),
             callers: self.callers_of(&account.id),
         }
     }
@@ -123,6 +124,7 @@ pub struct Line {
     pub standing: Standing,
     pub health: Health,
     pub last_used: Option<Moment>,
+    pub next_refresh: Option<Moment>,
     pub callers: Vec<String>,
 }
 
