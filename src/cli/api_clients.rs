@@ -4,15 +4,15 @@
 use std::io::Write;
 use std::time::SystemTime;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use super::{ask, load_or_explain, note, projects, show, token};
-use crate::api::{ALL_SCOPES, Scopes};
+use crate::api::{ALL_SCOPES, Scopes, public_key};
 use crate::config::duration;
 use crate::secret::TokenDigest;
 use crate::serve::{Source, Workshop};
-use crate::vault::{ApiClient, ApiClientDetails};
+use crate::vault::{ApiClient, ApiClientDetails, ApiClientKey};
 
 #[derive(clap::Subcommand)]
 pub enum ApiClientsCommand {
@@ -32,6 +32,17 @@ pub enum ApiClientsCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Give a client a public key, so that it proves itself by signing (private_key_jwt)
+    Key {
+        /// Id or name
+        client: String,
+        /// The public key in PEM: P-256 (ES256) or RSA (RS256)
+        #[arg(long, value_name = "FILE")]
+        public_key: std::path::PathBuf,
+        /// The id of that key; another key of the same id is replaced
+        #[arg(long, value_name = "KID")]
+        key_id: String,
     },
     /// List them, without their secrets
     List {
@@ -57,6 +68,9 @@ pub async fn run(
     let shop = Workshop::open(load_or_explain(source)?.config).await?;
     let done = match command {
         ApiClientsCommand::Add { .. } => add(command, &shop, out).await,
+        ApiClientsCommand::Key { client, public_key, key_id } => {
+            key(&shop, client, public_key, key_id, out).await
+        }
         ApiClientsCommand::List { json } => list(&shop, *json, out).await,
         ApiClientsCommand::Remove { client, yes } => remove(&shop, client, *yes, out).await,
     };
@@ -145,18 +159,46 @@ async fn list(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Resu
     Ok(())
 }
 
+async fn find(shop: &Workshop, named: &str) -> anyhow::Result<ApiClient> {
+    let mut clients = shop.vault().api_clients().await?;
+    clients.retain(|client| client.id == named || client.details.name == named);
+    match (clients.pop(), clients.is_empty()) {
+        (Some(client), true) => Ok(client),
+        _ => bail!(
+            "there is no one API client \"{named}\"; `countersign api-clients list` shows them"
+        ),
+    }
+}
+
+async fn key(
+    shop: &Workshop,
+    named: &str,
+    file: &std::path::Path,
+    kid: &str,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let client = find(shop, named).await?;
+    let pem = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    if public_key(&pem).is_none() {
+        bail!(
+            "{}: not a public key in PEM; `openssl pkey -in KEY -pubout` makes one of a private key",
+            file.display()
+        );
+    }
+    let key = ApiClientKey { kid: kid.to_owned(), public_key: pem };
+    shop.vault().put_api_client_key(&client.id, &key).await?;
+    note(shop, "api_client_key_added", &client.details.name, kid).await?;
+    writeln!(out, "{} may sign with the key {kid}", client.details.name)?;
+    Ok(())
+}
+
 async fn remove(
     shop: &Workshop,
     named: &str,
     yes: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let clients = shop.vault().api_clients().await?;
-    let found: Vec<_> =
-        clients.iter().filter(|c| c.id == named || c.details.name == named).collect();
-    let [client] = found[..] else {
-        bail!("there is no one API client \"{named}\"; `countersign api-clients list` shows them")
-    };
+    let client = find(shop, named).await?;
     ask::confirm(&format!("{named} is removed, and its access tokens end."), yes)?;
     shop.vault().delete_api_client(&client.id).await?;
     note(shop, "api_client_removed", &client.details.name, &client.id).await?;
