@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod host;
 pub mod ids;
+pub mod random;
 pub mod secret;
 
 // 1: attach one credential to one request head; pure.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::connect::{self, Browser};
-use super::{ask, load_or_explain, show};
+use super::{ask, in_workshop, note, show};
 use crate::connect::{Checked, Removed, check};
 use crate::credentials::{Slot, properties};
 use crate::ids::AccountId;
@@ -71,10 +71,7 @@ pub async fn run(
     source: &Source,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let done = dispatch(command, &shop, out).await;
-    shop.close().await;
-    done
+    in_workshop(source, async |shop| dispatch(command, shop, out).await).await
 }
 
 async fn dispatch(
@@ -93,8 +90,7 @@ async fn dispatch(
                 bail!("a nickname may not start with \"apn_\", as ids do");
             }
             shop.vault().rename_account(&found.id, nickname).await?;
-            super::note(shop, "account_renamed", found.nickname.as_str(), nickname.as_str())
-                .await?;
+            note(shop, "account_renamed", found.nickname.as_str(), nickname.as_str()).await?;
             writeln!(out, "{} is {nickname} now", found.nickname)?;
             Ok(0)
         }
@@ -328,10 +324,6 @@ async fn delete(
     };
     ask::confirm(&format!("This deletes {} for good.{lost}", account.nickname), yes)?;
     let removed = shop.connector.remove(&account.id).await?.context("it is gone already")?;
-    let by = super::whoami();
-    shop.vault()
-        .note("account_deleted", account.nickname.as_str(), account.id.as_str(), &by)
-        .await?;
     match removed {
         Removed::Revoked => writeln!(out, "{} is deleted, and revoked at the provider", name)?,
         Removed::NotRevocable => writeln!(
@@ -361,10 +353,7 @@ async fn export(
     let (account, credentials) = open(shop, &account).await?;
     let mut value = as_json(&account);
     value["credentials"] = secrets(&account, &credentials, true);
-    let by = super::whoami();
-    shop.vault()
-        .note("account_exported", account.nickname.as_str(), account.id.as_str(), &by)
-        .await?;
+    note(shop, "account_exported", account.nickname.as_str(), account.id.as_str()).await?;
     show::json(out, &value)?;
     Ok(0)
 }

@@ -2,12 +2,12 @@
 //! secret (RFC 6749 §4.4).
 
 use std::io::Write;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::{ask, load_or_explain, note, projects, show, token};
+use super::{ask, in_workshop, note, projects, show, token};
 use crate::api::{ALL_SCOPES, Scopes, public_key};
 use crate::config::duration;
 use crate::secret::TokenDigest;
@@ -17,22 +17,7 @@ use crate::vault::{ApiClient, ApiClientDetails, ApiClientKey};
 #[derive(clap::Subcommand)]
 pub enum ApiClientsCommand {
     /// Make an id and a secret for a program that uses the API or an SDK; the secret is shown once
-    Add {
-        /// What to call it
-        name: String,
-        /// The one project that it may work on, by id or name [default: every project]
-        #[arg(long, value_name = "PROJECT")]
-        project: Option<String>,
-        /// What it may do, such as connect:proxy; may be given several times [default: everything]
-        #[arg(long = "scope", value_name = "SCOPE")]
-        scopes: Vec<String>,
-        /// How long it may, such as 90d [default: until it is removed]
-        #[arg(long, value_name = "DURATION")]
-        expires_in: Option<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Add(NewClient),
     /// Give a client a public key, so that it proves itself by signing (private_key_jwt)
     Key {
         /// Id or name
@@ -60,53 +45,61 @@ pub enum ApiClientsCommand {
     },
 }
 
+#[derive(clap::Args)]
+pub struct NewClient {
+    /// What to call it
+    name: String,
+    /// The one project that it may work on, by id or name [default: every project]
+    #[arg(long, value_name = "PROJECT")]
+    project: Option<String>,
+    /// What it may do, such as connect:proxy; may be given several times [default: everything]
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// How long it may, such as 90d [default: until it is removed]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    expires_in: Option<Duration>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 pub async fn run(
     command: &ApiClientsCommand,
     source: &Source,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let done = match command {
-        ApiClientsCommand::Add { .. } => add(command, &shop, out).await,
+    in_workshop(source, async |shop| match command {
+        ApiClientsCommand::Add(new) => add(shop, new, out).await,
         ApiClientsCommand::Key { client, public_key, key_id } => {
-            key(&shop, client, public_key, key_id, out).await
+            key(shop, client, public_key, key_id, out).await
         }
-        ApiClientsCommand::List { json } => list(&shop, *json, out).await,
-        ApiClientsCommand::Remove { client, yes } => remove(&shop, client, *yes, out).await,
-    };
-    shop.close().await;
-    done.map(|()| 0)
+        ApiClientsCommand::List { json } => list(shop, *json, out).await,
+        ApiClientsCommand::Remove { client, yes } => remove(shop, client, *yes, out).await,
+    })
+    .await
+    .map(|()| 0)
 }
 
-async fn add(
-    command: &ApiClientsCommand,
-    shop: &Workshop,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let ApiClientsCommand::Add { name, project, scopes, expires_in, json } = command else {
-        bail!("another command");
-    };
-    let project = match project {
+async fn add(shop: &Workshop, new: &NewClient, out: &mut impl Write) -> anyhow::Result<()> {
+    let project = match &new.project {
         Some(named) => Some(projects::find(shop, named).await?.id),
         None => None,
     };
-    let scopes = match scopes.is_empty() {
+    let scopes = match new.scopes.is_empty() {
         true => Scopes::of([ALL_SCOPES])?,
-        false => Scopes::of(scopes.iter().map(String::as_str))?,
+        false => Scopes::of(new.scopes.iter().map(String::as_str))?,
     };
-    let expires_in = expires_in.as_deref().map(duration).transpose();
-    let expires_in = expires_in.map_err(|error| anyhow::anyhow!("--expires-in: {error}"))?;
     let details = ApiClientDetails {
-        name: name.clone(),
+        name: new.name.clone(),
         project,
         scopes: scopes.list().to_vec(),
-        expires_at: expires_in.map(|life| SystemTime::now() + life),
+        expires_at: new.expires_in.map(|life| SystemTime::now() + life),
     };
     let secret = token::fresh()?;
     let digest = TokenDigest::of(secret.expose().as_bytes());
     let client = shop.vault().create_api_client(digest, &details).await?;
-    note(shop, "api_client_added", name, &client.id).await?;
-    if *json {
+    note(shop, "api_client_added", &new.name, &client.id).await?;
+    if new.json {
         let mut shown = as_json(&client);
         shown["client_secret"] = json!(secret.expose());
         show::json(out, &shown)?;
@@ -139,14 +132,6 @@ fn as_json(client: &ApiClient) -> serde_json::Value {
 
 async fn list(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     let clients = shop.vault().api_clients().await?;
-    if json {
-        show::json(out, &clients.iter().map(as_json).collect())?;
-        return Ok(());
-    }
-    if clients.is_empty() {
-        writeln!(out, "No API clients yet. `countersign api-clients add NAME`")?;
-        return Ok(());
-    }
     let now = SystemTime::now();
     let row = |client: &ApiClient| {
         let details = &client.details;
@@ -154,19 +139,26 @@ async fn list(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Resu
         let expires = show::when(details.expires_at, now);
         vec![details.name.clone(), client.id.clone(), project, details.scopes.join(" "), expires]
     };
-    let rows = clients.iter().map(row).collect();
-    show::table(out, &["name", "id", "project", "scopes", "expires"], rows)?;
-    Ok(())
+    let list = show::List {
+        head: &["name", "id", "project", "scopes", "expires"],
+        none: "No API clients yet. `countersign api-clients add NAME`",
+        row,
+        value: as_json,
+    };
+    list.write(out, json, &clients)
 }
 
+/// The one client of that id or name.
 async fn find(shop: &Workshop, named: &str) -> anyhow::Result<ApiClient> {
-    let mut clients = shop.vault().api_clients().await?;
-    clients.retain(|client| client.id == named || client.details.name == named);
-    match (clients.pop(), clients.is_empty()) {
-        (Some(client), true) => Ok(client),
-        _ => bail!(
-            "there is no one API client \"{named}\"; `countersign api-clients list` shows them"
-        ),
+    let fits = |client: &ApiClient| client.id == named || client.details.name == named;
+    let clients = shop.vault().api_clients().await?;
+    let mut found: Vec<_> = clients.into_iter().filter(fits).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(_), false) => bail!("several API clients are called \"{named}\"; say the id"),
+        (None, _) => {
+            bail!("there is no API client \"{named}\"; `countersign api-clients list` shows them")
+        }
     }
 }
 

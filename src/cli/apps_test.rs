@@ -14,7 +14,7 @@ use crate::catalog::TestRequest;
 use crate::config::{Account, Caller, Config};
 use crate::host::Authority;
 use crate::ids::CallerId;
-use crate::policy::{Binding, CallerPolicy, Effect, Mode, Rule};
+use crate::policy::{Binding, CallerPolicy, Effect, Kept, Mode, Rule};
 use crate::serve::{self, Options, OwnListener, Sink, Source};
 
 #[derive(clap::Args)]
@@ -99,6 +99,7 @@ fn only_caller(id: &CallerId, account: &Account, config: &Config) -> anyhow::Res
         mode: Mode::Enforce,
         bindings: vec![binding],
         rules: vec![rule].into(),
+        kept: Kept::InFile,
     };
     Ok(Caller {
         id: id.clone(),
@@ -108,7 +109,6 @@ fn only_caller(id: &CallerId, account: &Account, config: &Config) -> anyhow::Res
         policy,
         rate: None,
         max_concurrent: None,
-        stored: false,
     })
 }
 

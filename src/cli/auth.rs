@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::bail;
 use serde_json::json;
 
-use super::{accounts, load_or_explain, show, whoami};
+use super::{accounts, in_workshop, note, show};
 use crate::credentials::State;
 use crate::serve::{Source, Workshop};
 use crate::vault::{Account, Filter};
@@ -23,10 +23,7 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args, source: &Source, out: &mut impl Write) -> anyhow::Result<u8> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let done = print(args, &shop, out).await;
-    shop.close().await;
-    done
+    in_workshop(source, async |shop| print(args, shop, out).await).await
 }
 
 async fn print(args: &Args, shop: &Workshop, out: &mut impl Write) -> anyhow::Result<u8> {
@@ -39,7 +36,7 @@ async fn print(args: &Args, shop: &Workshop, out: &mut impl Write) -> anyhow::Re
     let (account, credentials) = accounts::open(shop, &account).await?;
     let values = accounts::secrets(&account, &credentials, false);
     let (name, id) = (account.nickname.as_str(), account.id.as_str());
-    shop.vault().note("credential_printed", name, id, &whoami()).await?;
+    note(shop, "credential_printed", name, id).await?;
     match &args.get {
         None => show::json(out, &json!({ "$auth": values }))?,
         Some(member) => match values.get(member).and_then(|value| value.as_str()) {

@@ -6,42 +6,17 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::{accounts, ask, load_or_explain, note, show, token};
-use crate::config::{Rate, RuleEffect, RuleText, rules_from_json, rules_to_json};
+use super::{accounts, ask, in_workshop, note, show};
+use crate::config::duration;
+use crate::connect::callers::{self, Terms};
 use crate::ids::{AccountId, CallerId};
-use crate::secret::TokenDigest;
 use crate::serve::{Source, Workshop};
-use crate::vault::{Account, Binding, CallerDetails, StoredCaller};
+use crate::vault::{Binding, CallerDetails, StoredCaller};
 
 #[derive(clap::Subcommand)]
 pub enum CallersCommand {
     /// Add a caller; its token is shown once
-    Add {
-        name: CallerId,
-        /// Accounts that it may use, by nickname or id
-        #[arg(long = "account", value_name = "NAME")]
-        accounts: Vec<String>,
-        #[command(flatten)]
-        grant: Grant,
-        /// What it is for
-        #[arg(long, default_value = "", value_name = "TEXT")]
-        description: String,
-        /// Let through, and count, what a rule would deny
-        #[arg(long)]
-        report: bool,
-        /// Requests per second, and a burst: 50 or 50/100
-        #[arg(long, value_name = "RATE")]
-        rate: Option<String>,
-        /// Requests in flight at once
-        #[arg(long, value_name = "N")]
-        max_concurrent: Option<u32>,
-        /// How long it may send anything: 90d, 12h
-        #[arg(long, value_name = "DURATION", value_parser = duration)]
-        lifetime: Option<Duration>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Add(NewCaller),
     /// List callers
     List {
         /// Print JSON
@@ -89,6 +64,34 @@ pub enum CallersCommand {
     Unbind { name: CallerId, account: String },
 }
 
+#[derive(clap::Args)]
+pub struct NewCaller {
+    name: CallerId,
+    /// Accounts that it may use, by nickname or id
+    #[arg(long = "account", value_name = "NAME")]
+    accounts: Vec<String>,
+    #[command(flatten)]
+    grant: Grant,
+    /// What it is for
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    description: String,
+    /// Let through, and count, what a rule would deny
+    #[arg(long)]
+    report: bool,
+    /// Requests per second, and a burst: 50 or 50/100
+    #[arg(long, value_name = "RATE")]
+    rate: Option<String>,
+    /// Requests in flight at once
+    #[arg(long, value_name = "N")]
+    max_concurrent: Option<u32>,
+    /// How long it may send anything: 90d, 12h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    lifetime: Option<Duration>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// What may be done with an account that is bound.
 #[derive(clap::Args, Clone)]
 pub struct Grant {
@@ -101,8 +104,10 @@ pub struct Grant {
     deny: Vec<String>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    crate::config::duration(text)
+impl Grant {
+    fn as_meant(&self) -> callers::Grant {
+        callers::Grant { allow: self.allow.clone(), deny: self.deny.clone() }
+    }
 }
 
 pub async fn run(
@@ -110,10 +115,7 @@ pub async fn run(
     source: &Source,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let done = dispatch(command, &shop, out).await;
-    shop.close().await;
-    done.map(|()| 0)
+    in_workshop(source, async |shop| dispatch(command, shop, out).await).await.map(|()| 0)
 }
 
 async fn dispatch(
@@ -122,7 +124,7 @@ async fn dispatch(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     match command {
-        CallersCommand::Add { .. } => add(command, shop, out).await,
+        CallersCommand::Add(new) => add(shop, new, out).await,
         CallersCommand::List { json } => list(shop, *json, out).await,
         CallersCommand::Show { name, json } => one(shop, name, *json, out).await,
         CallersCommand::Rotate { name, overlap, json } => {
@@ -132,8 +134,9 @@ async fn dispatch(
         CallersCommand::Bind { name, account, default, paths, grant } => {
             let caller = find(shop, name).await?;
             let account = accounts::find(shop, account).await?;
-            check_paths(paths)?;
-            bind(shop, &caller, &account, Terms { default: *default, paths, grant }).await?;
+            let terms = Terms { default: *default, paths: paths.clone(), grant: grant.as_meant() };
+            callers::bind(shop.vault(), &caller, &account, &terms, None).await?;
+            note(shop, "account_bound", name.as_str(), account.nickname.as_str()).await?;
             writeln!(out, "{name} may use {}", account.nickname)?;
             Ok(())
         }
@@ -141,64 +144,36 @@ async fn dispatch(
     }
 }
 
-async fn add(
-    command: &CallersCommand,
-    shop: &Workshop,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let CallersCommand::Add {
-        name,
-        accounts: bound,
-        grant,
-        description,
-        report,
-        rate,
-        max_concurrent,
-        lifetime,
-        json,
-    } = command
-    else {
-        bail!("another command");
-    };
+async fn add(shop: &Workshop, new: &NewCaller, out: &mut impl Write) -> anyhow::Result<()> {
+    let (name, grant) = (&new.name, &new.grant);
     if shop.config.callers.iter().any(|declared| declared.id == *name) {
         bail!("{name} is declared in the configuration already");
     }
-    if let Some(rate) = rate {
-        Rate::from_text(rate).map_err(|error| anyhow::anyhow!("--rate: {error}"))?;
-    }
-    let mut found = Vec::new();
-    for account in bound {
-        found.push(accounts::find(shop, account).await?);
-    }
-    for account in &found {
-        rules_about(account, grant)?;
+    let mut bound = Vec::new();
+    for account in &new.accounts {
+        bound.push(accounts::find(shop, account).await?);
     }
     let details = CallerDetails {
-        description: description.clone(),
-        mode: report.then(|| "report".to_owned()),
-        rate: rate.clone(),
-        max_concurrent: *max_concurrent,
-        rules: rules_to_json(&[]),
-        expires_at: lifetime.map(|lifetime| SystemTime::now() + lifetime),
+        description: new.description.clone(),
+        mode: new.report.then(|| "report".to_owned()),
+        rate: new.rate.clone(),
+        max_concurrent: new.max_concurrent,
+        rules: String::new(),
+        expires_at: new.lifetime.map(|lifetime| SystemTime::now() + lifetime),
     };
-    let token = token::fresh()?;
-    let digest = TokenDigest::of(token.expose().as_bytes());
-    shop.vault().create_caller(name, &details, None).await?;
-    note(shop, "caller_added", name.as_str(), description).await?;
-    for account in &found {
-        // Read again for each: the rules of the one before are in it.
-        let caller = find(shop, name).await?;
-        bind(shop, &caller, account, Terms { default: false, paths: &[], grant }).await?;
+    let vault = shop.vault();
+    let token = callers::create(vault, name, &details, &bound, &grant.as_meant(), None).await?;
+    note(shop, "caller_added", name.as_str(), &new.description).await?;
+    for account in &bound {
+        note(shop, "account_bound", name.as_str(), account.nickname.as_str()).await?;
     }
-    // Last, so that nobody is known before everything about them is.
-    shop.vault().add_caller_token(name, digest, "", None).await?;
-    if *json {
+    if new.json {
         show::json(out, &json!({ "name": name, "token": token.expose() }))?;
         return Ok(());
     }
     writeln!(out, "The token, shown once:\n\n  {}\n", token.expose())?;
     how_to_use(shop, name, token.expose(), out)?;
-    if found.is_empty() {
+    if bound.is_empty() {
         writeln!(out, "\nIt may use no account yet: countersign callers bind {name} ACCOUNT")?;
     }
     Ok(())
@@ -232,29 +207,6 @@ async fn find(shop: &Workshop, name: &CallerId) -> anyhow::Result<StoredCaller> 
     bail!("there is no caller \"{name}\"; `countersign callers list` shows them")
 }
 
-struct Terms<'a> {
-    default: bool,
-    paths: &'a [String],
-    grant: &'a Grant,
-}
-
-async fn bind(
-    shop: &Workshop,
-    caller: &StoredCaller,
-    account: &Account,
-    terms: Terms<'_>,
-) -> anyhow::Result<()> {
-    let mut details = caller.details.clone();
-    let mut rules = rules_of(caller)?;
-    rules.retain(|rule| !is_about(rule, account));
-    rules.extend(rules_about(account, terms.grant)?);
-    details.rules = rules_to_json(&rules);
-    let vault = shop.vault();
-    vault.bind(&caller.name, &account.id, terms.default, terms.paths, None).await?;
-    vault.update_caller(&caller.name, &details).await?;
-    note(shop, "account_bound", caller.name.as_str(), account.nickname.as_str()).await
-}
-
 async fn unbind(
     shop: &Workshop,
     name: &CallerId,
@@ -263,65 +215,9 @@ async fn unbind(
 ) -> anyhow::Result<()> {
     let caller = find(shop, name).await?;
     let account = accounts::find(shop, account).await?;
-    if !shop.vault().unbind(name, &account.id).await? {
-        bail!("{} is not bound to {name}", account.nickname);
-    }
-    let mut details = caller.details.clone();
-    let mut rules = rules_of(&caller)?;
-    rules.retain(|rule| !is_about(rule, &account));
-    details.rules = rules_to_json(&rules);
-    shop.vault().update_caller(name, &details).await?;
+    callers::unbind(shop.vault(), &caller, &account).await?;
     note(shop, "account_unbound", name.as_str(), account.nickname.as_str()).await?;
     writeln!(out, "{name} may no longer use {}", account.nickname)?;
-    Ok(())
-}
-
-fn rules_of(caller: &StoredCaller) -> anyhow::Result<Vec<RuleText>> {
-    let read = rules_from_json(&caller.details.rules);
-    read.map_err(|error| anyhow::anyhow!("the rules of {}: {error}", caller.name))
-}
-
-fn is_about(rule: &RuleText, account: &Account) -> bool {
-    let named = rule.account.as_deref();
-    named == Some(account.id.as_str()) || named == Some(account.nickname.as_str())
-}
-
-/// The rules that come with a binding, by the account's id, which no renaming changes.
-fn rules_about(account: &Account, grant: &Grant) -> anyhow::Result<Vec<RuleText>> {
-    let about =
-        |effect| RuleText { effect, account: Some(account.id.to_string()), ..RuleText::default() };
-    let mut rules = Vec::new();
-    for (effect, texts) in [(RuleEffect::Allow, &grant.allow), (RuleEffect::Deny, &grant.deny)] {
-        for text in texts {
-            rules.push(narrowed(about(effect), text)?);
-        }
-    }
-    if grant.allow.is_empty() {
-        rules.push(about(RuleEffect::Allow));
-    }
-    Ok(rules)
-}
-
-/// `POST /api/chat.*`, `GET,HEAD /a/**,/b/**`, `/only/paths`, `GET`.
-fn narrowed(mut rule: RuleText, text: &str) -> anyhow::Result<RuleText> {
-    let list = |text: &str| text.split(',').map(str::to_owned).collect();
-    for word in text.split_whitespace() {
-        match word.starts_with('/') {
-            true if rule.paths.is_empty() => rule.paths = list(word),
-            false if rule.methods.is_empty() => rule.methods = list(word),
-            _ => bail!("\"{text}\": expected methods and paths, such as \"POST /api/chat.*\""),
-        }
-    }
-    let finished = rule.finish("rule");
-    finished.map_err(|error| anyhow::anyhow!("\"{text}\": {error}"))?;
-    Ok(rule)
-}
-
-fn check_paths(paths: &[String]) -> anyhow::Result<()> {
-    for path in paths {
-        let parsed = path.parse::<crate::policy::PathPattern>();
-        parsed.map_err(|error| anyhow::anyhow!("--path {path}: {error}"))?;
-    }
     Ok(())
 }
 
@@ -333,19 +229,7 @@ async fn rotate(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     find(shop, name).await?;
-    let old = shop.vault().caller_tokens(Some(name)).await?;
-    let token = token::fresh()?;
-    let digest = TokenDigest::of(token.expose().as_bytes());
-    shop.vault().add_caller_token(name, digest, "", None).await?;
-    for old in old {
-        let Some(overlap) = overlap else {
-            shop.vault().delete_caller_token(&old.id).await?;
-            continue;
-        };
-        let end = SystemTime::now() + overlap;
-        let end = old.expires_at.map_or(end, |before| before.min(end));
-        shop.vault().expire_caller_token(&old.id, end).await?;
-    }
+    let token = callers::rotate(shop.vault(), name, overlap, SystemTime::now()).await?;
     note(shop, "caller_token_rotated", name.as_str(), "").await?;
     if json {
         show::json(out, &json!({ "name": name, "token": token.expose() }))?;
@@ -479,34 +363,9 @@ async fn as_json(shop: &Workshop, caller: &StoredCaller) -> anyhow::Result<Value
         "rate": details.rate,
         "max_concurrent": details.max_concurrent,
         "expires_at": show::time(details.expires_at),
-        "rules": rules_of(caller)?,
+        "rules": callers::rules_of(caller)?,
         "bindings": bound.collect::<Vec<_>>(),
         "tokens": tokens.collect::<Vec<_>>(),
         "created_at": show::time(Some(caller.created_at)),
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rule_is_methods_and_paths_in_any_order() {
-        for (text, methods, paths) in [
-            ("POST /api/chat.*", &["POST"][..], &["/api/chat.*"][..]),
-            ("GET,HEAD /v1/**,/v2/**", &["GET", "HEAD"], &["/v1/**", "/v2/**"]),
-            ("/v1/**", &[], &["/v1/**"]),
-            ("GET", &["GET"], &[]),
-        ] {
-            let rule = narrowed(RuleText::default(), text).expect(text);
-            assert_eq!((rule.methods, rule.paths), (strings(methods), strings(paths)), "{text}");
-        }
-        for text in ["get /x", "GET POST /x", "/a /b", "GET x y"] {
-            assert!(narrowed(RuleText::default(), text).is_err(), "{text}");
-        }
-    }
-
-    fn strings(texts: &[&str]) -> Vec<String> {
-        texts.iter().map(|&text| text.to_owned()).collect()
-    }
 }

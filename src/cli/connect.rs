@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::loopback::Loopback;
-use super::{accounts, ask, load_or_explain, show};
+use super::{accounts, ask, in_workshop, show};
 use crate::catalog::{App, Auth};
 use crate::connect::{self, Connected, Polled, SameIdentity, Way, Wish, check};
 use crate::credentials::Registered;
@@ -87,10 +87,7 @@ impl Browser {
 }
 
 pub async fn run(args: &Args, source: &Source, out: &mut impl Write) -> anyhow::Result<u8> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let done = new(args, &shop, out).await;
-    shop.close().await;
-    done
+    in_workshop(source, async |shop| new(args, shop, out).await).await
 }
 
 async fn new(args: &Args, shop: &Workshop, out: &mut impl Write) -> anyhow::Result<u8> {
@@ -111,7 +108,7 @@ async fn new(args: &Args, shop: &Workshop, out: &mut impl Write) -> anyhow::Resu
         app: app.clone(),
     };
     let connected = make(shop, &wish, &args.how, Browser::of(&args.how), out).await?;
-    finish(shop, &connected, "account_connected", &args.how, out).await
+    finish(shop, &connected, &args.how, out).await
 }
 
 /// The same for an account that is there: what a person entered once is not asked again, except
@@ -136,7 +133,7 @@ pub async fn reconnect(
         wish.scopes = scopes_of(auth, how)?;
     }
     let connected = make(shop, &wish, how, browser, out).await?;
-    finish(shop, &connected, "account_reconnected", how, out).await
+    finish(shop, &connected, how, out).await
 }
 
 fn auth_of<'a>(app: &'a App, id: Option<&str>) -> anyhow::Result<&'a Auth> {
@@ -292,12 +289,10 @@ async fn by_device(
 async fn finish(
     shop: &Workshop,
     connected: &Connected,
-    what: &str,
     how: &How,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
     let account = &connected.account;
-    super::note(shop, what, account.nickname.as_str(), account.id.as_str()).await?;
     let checked = match how.no_check {
         true => None,
         false => Some(check(&shop.upstream, &*shop.keeper.slot(account).await?).await),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use super::{load_or_explain, note};
+use super::{in_workshop, load_or_explain, note, whoami};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::serve::{self, MayCreate, Source, Workshop};
@@ -36,7 +36,7 @@ pub async fn run(
             if let Some(file) = &file {
                 begin(&config, file).await?;
             }
-            let shop = Workshop::open(config).await?;
+            let shop = Workshop::open(config, &whoami()).await?;
             if file.is_some() {
                 // Servers look at the file twice a second.
                 tokio::time::sleep(Duration::from_secs(2)).await;
@@ -85,16 +85,15 @@ async fn rotate(shop: &Workshop, file: Option<&Path>, out: &mut impl Write) -> a
 }
 
 pub async fn backup(file: &Path, source: &Source, out: &mut impl Write) -> anyhow::Result<u8> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let written = shop.vault().backup(file).await;
-    if written.is_ok() {
-        note(&shop, "store_backed_up", &file.display().to_string(), "").await?;
-    }
-    shop.close().await;
+    let rows = in_workshop(source, async |shop| {
+        let rows = shop.vault().backup(file).await?;
+        note(shop, "store_backed_up", &file.display().to_string(), "").await?;
+        Ok(rows)
+    });
     writeln!(
         out,
         "{} rows are in {}, sealed: keep the master key too, and elsewhere",
-        written?,
+        rows.await?,
         file.display()
     )?;
     Ok(0)
@@ -107,7 +106,7 @@ pub async fn restore(file: &Path, source: &Source, out: &mut impl Write) -> anyh
         bail!("vault.url is \"off\", so there is nothing to restore into");
     };
     let vault = Vault::restore(file, settings).await?;
-    vault.note("store_restored", &file.display().to_string(), "", &super::whoami()).await?;
+    vault.note("store_restored", &file.display().to_string(), "", &whoami()).await?;
     vault.close().await;
     writeln!(out, "{} is restored", file.display())?;
     Ok(0)

@@ -19,6 +19,7 @@ mod env;
 pub mod environment;
 mod keys;
 mod loopback;
+mod members;
 mod oauth_clients;
 mod own_proxy;
 pub mod policy;
@@ -26,6 +27,7 @@ mod probe;
 mod projects;
 pub mod run;
 mod serve;
+mod share;
 mod show;
 mod supervisor;
 mod token;
@@ -38,7 +40,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::catalog::Mistake;
 use crate::forward::Stored;
-use crate::serve::{LoadError, Loaded, Source, load};
+use crate::serve::{LoadError, Loaded, Source, Workshop, load};
 
 /// Put HTTPS_PROXY in front of any program, and its API calls leave with the right credential.
 #[derive(Parser)]
@@ -66,6 +68,13 @@ enum Command {
     /// Accounts that were connected
     #[command(subcommand)]
     Accounts(Box<accounts::AccountsCommand>),
+    /// The people of the workspace, who log in to the web UI
+    #[command(subcommand)]
+    Members(Box<members::MembersCommand>),
+    /// Let members use an account
+    Share(share::Args),
+    /// Take an account away from members; without naming one, from all of them
+    Unshare(share::Args),
     /// Who may send requests, and with which accounts
     #[command(subcommand)]
     Callers(Box<callers::CallersCommand>),
@@ -272,6 +281,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Env(args) => own_proxy::env(&args, &source, &mut out).await,
         Command::Connect(args) => connect::run(&args, &source, &mut out).await,
         Command::Accounts(command) => accounts::run(&command, &source, &mut out).await,
+        Command::Members(command) => members::run(&command, &source, &mut out).await,
+        Command::Share(args) => share::run(share::Change::Share, &args, &source, &mut out).await,
+        Command::Unshare(args) => {
+            share::run(share::Change::Unshare, &args, &source, &mut out).await
+        }
         Command::Callers(command) => callers::run(&command, &source, &mut out).await,
         Command::OAuthClients(command) => oauth_clients::run(&command, &source, &mut out).await,
         Command::ApiClients(command) => api_clients::run(&command, &source, &mut out).await,
@@ -305,6 +319,17 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     }
 }
 
+/// Opens the store, does the work, and closes the store whatever came of it.
+async fn in_workshop<T>(
+    source: &Source,
+    work: impl AsyncFnOnce(&Workshop) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let shop = Workshop::open(load_or_explain(source)?.config, &whoami()).await?;
+    let done = work(&shop).await;
+    shop.close().await;
+    done
+}
+
 /// Who sits at the terminal, as well as the system knows.
 fn whoami() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
@@ -316,12 +341,7 @@ fn whoami() -> String {
 }
 
 /// Leaves a note for the audit, which a server writes down.
-async fn note(
-    shop: &crate::serve::Workshop,
-    what: &str,
-    subject: &str,
-    detail: &str,
-) -> anyhow::Result<()> {
+async fn note(shop: &Workshop, what: &str, subject: &str, detail: &str) -> anyhow::Result<()> {
     Ok(shop.vault().note(what, subject, detail, &whoami()).await?)
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use super::connect::PORT;
-use super::{ask, load_or_explain, note, show};
+use super::{ask, in_workshop, note, show};
 use crate::connect::Way;
 use crate::credentials::Registered;
 use crate::inject::Properties;
@@ -16,36 +16,7 @@ use crate::vault::{Filter, OAuthClientDetails, OAuthClientRecord};
 #[derive(clap::Subcommand)]
 pub enum OAuthClientsCommand {
     /// Make an OAuth client known that you registered with a provider
-    Add {
-        /// The app
-        app: String,
-        #[arg(long, value_name = "ID")]
-        client_id: String,
-        /// The client secret: a file, or - for standard input [default: asked for]
-        #[arg(long, value_name = "FILE")]
-        secret: Option<String>,
-        /// There is no secret: a public client
-        #[arg(long, conflicts_with = "secret")]
-        public: bool,
-        /// A private key in PEM, for providers that take a signed assertion (private_key_jwt)
-        #[arg(long, value_name = "FILE")]
-        private_key: Option<String>,
-        /// The id of that key
-        #[arg(long, value_name = "KID")]
-        key_id: Option<String>,
-        /// Which of the app's ways to authenticate [default: its first OAuth one]
-        #[arg(long, value_name = "ID")]
-        auth: Option<String>,
-        /// What to call it [default: the app's id]
-        #[arg(long, value_name = "NAME")]
-        name: Option<String>,
-        /// The redirect URI that is registered with the provider
-        #[arg(long, value_name = "URL")]
-        redirect_uri: Option<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Add(NewClient),
     /// List OAuth clients, without their secrets
     List {
         /// Print JSON
@@ -53,22 +24,7 @@ pub enum OAuthClientsCommand {
         json: bool,
     },
     /// Give an OAuth client a renewed secret or key, or another redirect URI; accounts go on with it
-    Update {
-        /// Id or name
-        client: String,
-        /// The new client secret: a file, or - for standard input
-        #[arg(long, value_name = "FILE")]
-        secret: Option<String>,
-        /// The new private key in PEM
-        #[arg(long, value_name = "FILE")]
-        private_key: Option<String>,
-        /// The id of that key
-        #[arg(long, value_name = "KID")]
-        key_id: Option<String>,
-        /// The redirect URI that is registered with the provider now
-        #[arg(long, value_name = "URL")]
-        redirect_uri: Option<String>,
-    },
+    Update(Renewal),
     /// Remove an OAuth client that no account was connected with
     Remove {
         /// Id or name
@@ -79,44 +35,75 @@ pub enum OAuthClientsCommand {
     },
 }
 
+#[derive(clap::Args)]
+pub struct NewClient {
+    /// The app
+    app: String,
+    #[arg(long, value_name = "ID")]
+    client_id: String,
+    /// The client secret: a file, or - for standard input [default: asked for]
+    #[arg(long, value_name = "FILE")]
+    secret: Option<String>,
+    /// There is no secret: a public client
+    #[arg(long, conflicts_with = "secret")]
+    public: bool,
+    /// A private key in PEM, for providers that take a signed assertion (private_key_jwt)
+    #[arg(long, value_name = "FILE")]
+    private_key: Option<String>,
+    /// The id of that key
+    #[arg(long, value_name = "KID")]
+    key_id: Option<String>,
+    /// Which of the app's ways to authenticate [default: its first OAuth one]
+    #[arg(long, value_name = "ID")]
+    auth: Option<String>,
+    /// What to call it [default: the app's id]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The redirect URI that is registered with the provider
+    #[arg(long, value_name = "URL")]
+    redirect_uri: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+pub struct Renewal {
+    /// Id or name
+    client: String,
+    /// The new client secret: a file, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    secret: Option<String>,
+    /// The new private key in PEM
+    #[arg(long, value_name = "FILE")]
+    private_key: Option<String>,
+    /// The id of that key
+    #[arg(long, value_name = "KID")]
+    key_id: Option<String>,
+    /// The redirect URI that is registered with the provider now
+    #[arg(long, value_name = "URL")]
+    redirect_uri: Option<String>,
+}
+
 pub async fn run(
     command: &OAuthClientsCommand,
     source: &Source,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let done = match command {
-        OAuthClientsCommand::Add { .. } => add(command, &shop, out).await,
-        OAuthClientsCommand::List { json } => list(&shop, *json, out).await,
-        OAuthClientsCommand::Update { .. } => update(command, &shop, out).await,
-        OAuthClientsCommand::Remove { client, yes } => remove(&shop, client, *yes, out).await,
-    };
-    shop.close().await;
-    done.map(|()| 0)
+    in_workshop(source, async |shop| match command {
+        OAuthClientsCommand::Add(new) => add(shop, new, out).await,
+        OAuthClientsCommand::List { json } => list(shop, *json, out).await,
+        OAuthClientsCommand::Update(renewal) => update(shop, renewal, out).await,
+        OAuthClientsCommand::Remove { client, yes } => remove(shop, client, *yes, out).await,
+    })
+    .await
+    .map(|()| 0)
 }
 
-async fn add(
-    command: &OAuthClientsCommand,
-    shop: &Workshop,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let OAuthClientsCommand::Add {
-        app,
-        client_id,
-        secret,
-        public,
-        private_key,
-        key_id,
-        auth,
-        name,
-        redirect_uri,
-        json,
-    } = command
-    else {
-        bail!("another command");
-    };
-    let app = super::apps::find(&shop.config.catalog, app)?;
-    let fits = |candidate: &&crate::catalog::Auth| match auth {
+async fn add(shop: &Workshop, new: &NewClient, out: &mut impl Write) -> anyhow::Result<()> {
+    let NewClient { client_id, private_key, key_id, redirect_uri, .. } = new;
+    let app = super::apps::find(&shop.config.catalog, &new.app)?;
+    let fits = |candidate: &&crate::catalog::Auth| match &new.auth {
         Some(id) => candidate.id == *id,
         None => Way::of(candidate) == Way::Browser,
     };
@@ -129,8 +116,9 @@ async fn add(
     }
     let mut secrets = Properties::new();
     let optional = private_key.is_some();
-    if !public
-        && let Some(value) = ask::secret("Client secret", "--secret", secret.as_deref(), optional)?
+    let file = new.secret.as_deref();
+    if !new.public
+        && let Some(value) = ask::secret("Client secret", "--secret", file, optional)?
     {
         secrets.insert(Registered::SECRET.to_owned(), value);
     }
@@ -141,7 +129,7 @@ async fn add(
     let details = OAuthClientDetails {
         app: app.id.clone(),
         auth: auth.id.clone(),
-        name: name.clone().unwrap_or_else(|| app.id.to_string()),
+        name: new.name.clone().unwrap_or_else(|| app.id.to_string()),
         client_id: client_id.clone(),
         redirect_uri: redirect_uri.clone(),
         scopes: Vec::new(),
@@ -149,7 +137,7 @@ async fn add(
     };
     let record = shop.vault().create_oauth_client(&details, &secrets).await?;
     note(shop, "oauth_client_added", &details.name, record.id.as_str()).await?;
-    if *json {
+    if new.json {
         show::json(out, &as_json(&record))?;
         return Ok(());
     }
@@ -177,33 +165,22 @@ fn as_json(record: &OAuthClientRecord) -> serde_json::Value {
 
 async fn list(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     let clients = shop.vault().oauth_clients().await?;
-    if json {
-        show::json(out, &clients.iter().map(as_json).collect())?;
-        return Ok(());
-    }
-    if clients.is_empty() {
-        writeln!(out, "No OAuth clients yet. `countersign oauth-clients add APP --client-id ID`")?;
-        return Ok(());
-    }
     let row = |record: &OAuthClientRecord| {
         let details = &record.details;
         let app = details.app.to_string();
         vec![details.name.clone(), app, details.client_id.clone(), record.id.to_string()]
     };
-    let rows = clients.iter().map(row).collect();
-    show::table(out, &["name", "app", "client id", "id"], rows)?;
-    Ok(())
+    let list = show::List {
+        head: &["name", "app", "client id", "id"],
+        none: "No OAuth clients yet. `countersign oauth-clients add APP --client-id ID`",
+        row,
+        value: as_json,
+    };
+    list.write(out, json, &clients)
 }
 
-async fn update(
-    command: &OAuthClientsCommand,
-    shop: &Workshop,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let OAuthClientsCommand::Update { client, secret, private_key, key_id, redirect_uri } = command
-    else {
-        bail!("another command");
-    };
+async fn update(shop: &Workshop, renewal: &Renewal, out: &mut impl Write) -> anyhow::Result<()> {
+    let Renewal { client, secret, private_key, key_id, redirect_uri } = renewal;
     let found = find(shop, client).await?;
     let opened = shop.vault().open_oauth_client(&found.id).await?;
     let (record, mut secrets) = opened.context("it was removed meanwhile")?;

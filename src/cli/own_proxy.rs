@@ -177,7 +177,7 @@ pub async fn all_callers(config: &Config) -> anyhow::Result<Vec<Caller>> {
     if matches!(config.vault.store, Store::Off) {
         return Ok(callers);
     }
-    let shop = Workshop::open(config.clone()).await?;
+    let shop = Workshop::open(config.clone(), &super::whoami()).await?;
     let stored = shop.callers().await;
     shop.close().await;
     callers.extend(stored?);

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::bail;
 use serde_json::json;
 
-use super::{ask, load_or_explain, note, show};
+use super::{ask, in_workshop, note, show};
 use crate::serve::{Source, Workshop};
 use crate::vault::{self, Project, ProjectDetails};
 
@@ -49,8 +49,7 @@ pub async fn run(
     source: &Source,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let done = match command {
+    in_workshop(source, async |shop| match command {
         ProjectsCommand::Add { name, app_name, support_email, test_keys, json } => {
             let details = ProjectDetails {
                 name: name.clone(),
@@ -58,13 +57,13 @@ pub async fn run(
                 support_email: support_email.clone(),
                 require_key_test: *test_keys,
             };
-            add(&shop, &details, *json, out).await
+            add(shop, &details, *json, out).await
         }
-        ProjectsCommand::List { json } => list(&shop, *json, out).await,
-        ProjectsCommand::Remove { project, yes } => remove(&shop, project, *yes, out).await,
-    };
-    shop.close().await;
-    done.map(|()| 0)
+        ProjectsCommand::List { json } => list(shop, *json, out).await,
+        ProjectsCommand::Remove { project, yes } => remove(shop, project, *yes, out).await,
+    })
+    .await
+    .map(|()| 0)
 }
 
 /// A project by its id or name.
@@ -119,21 +118,18 @@ fn as_json(project: &Project) -> serde_json::Value {
 
 async fn list(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     let projects = shop.vault().projects().await?;
-    if json {
-        show::json(out, &projects.iter().map(as_json).collect())?;
-        return Ok(());
-    }
-    if projects.is_empty() {
-        writeln!(out, "No projects yet. `countersign projects add NAME`")?;
-        return Ok(());
-    }
     let row = |project: &Project| {
         let details = &project.details;
         let called = details.app_name.clone().unwrap_or_default();
         vec![details.name.clone(), project.id.to_string(), called]
     };
-    show::table(out, &["name", "id", "called"], projects.iter().map(row).collect())?;
-    Ok(())
+    let list = show::List {
+        head: &["name", "id", "called"],
+        none: "No projects yet. `countersign projects add NAME`",
+        row,
+        value: as_json,
+    };
+    list.write(out, json, &projects)
 }
 
 async fn remove(

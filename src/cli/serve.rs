@@ -119,6 +119,7 @@ fn greet(running: &Running, source: &Source) -> anyhow::Result<()> {
         writeln!(out, "  proxy    https://{address}")?;
     }
     if let Some(address) = running.web {
+        writeln!(out, "  web      http://{address}/")?;
         writeln!(out, "  gateway  http://{address}/gateway/<app>/<path>")?;
     }
     if let Some(address) = running.admin {
@@ -133,6 +134,12 @@ fn greet(running: &Running, source: &Source) -> anyhow::Result<()> {
         writeln!(
             out,
             "  CA       created; `countersign ca install` or `countersign run` trusts it"
+        )?;
+    }
+    if let Some(link) = &running.welcome {
+        writeln!(
+            out,
+            "\nNobody is a member yet. The first owner comes in here, once:\n\n  {link}"
         )?;
     }
     if running.forwarder.world().callers().next().is_none() {

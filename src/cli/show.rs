@@ -22,6 +22,30 @@ pub fn table(out: &mut impl Write, head: &[&str], rows: Vec<Vec<String>>) -> std
     Ok(())
 }
 
+/// What a command lists: a table for people, JSON for programs, a hint where there is nothing.
+pub struct List<'a, R, V> {
+    pub head: &'a [&'a str],
+    /// Told instead of an empty table.
+    pub none: &'a str,
+    pub row: R,
+    pub value: V,
+}
+
+impl<R, V> List<'_, R, V> {
+    pub fn write<T>(&self, out: &mut impl Write, as_json: bool, of: &[T]) -> anyhow::Result<()>
+    where
+        R: Fn(&T) -> Vec<String>,
+        V: Fn(&T) -> serde_json::Value,
+    {
+        match of {
+            of if as_json => json(out, &of.iter().map(&self.value).collect())?,
+            [] => writeln!(out, "{}", self.none)?,
+            of => table(out, self.head, of.iter().map(&self.row).collect())?,
+        }
+        Ok(())
+    }
+}
+
 pub fn json(out: &mut impl Write, value: &serde_json::Value) -> std::io::Result<()> {
     writeln!(out, "{value:#}")
 }

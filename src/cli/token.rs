@@ -4,7 +4,8 @@ use std::io::Write;
 
 use anyhow::Context as _;
 
-use crate::secret::{Secret, TokenDigest, hex};
+use crate::connect::callers;
+use crate::secret::{Secret, TokenDigest};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -32,11 +33,5 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<u8> {
 
 /// 160 random bits, in characters that no client has to encode.
 pub fn fresh() -> anyhow::Result<Secret> {
-    let mut bytes = zeroize::Zeroizing::new([0u8; 20]);
-    rustls::crypto::aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut *bytes)
-        .map_err(|_| std::io::Error::other("the system gave no random bytes"))
-        .context("no token could be made")?;
-    Ok(Secret::from(format!("cs_{}", hex(&*bytes))))
+    callers::fresh_token().context("no token could be made")
 }

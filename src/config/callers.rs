@@ -13,7 +13,7 @@ use super::values::{method, parsed, pattern};
 use super::{Account, Caller, Place, Rate, SecretRef, Token};
 use crate::catalog::Catalog;
 use crate::ids::{AccountId, AppId, CallerId};
-use crate::policy::{Binding, CallerPolicy, Effect, Mode, Rule};
+use crate::policy::{Binding, CallerPolicy, Effect, Kept, Mode, Rule};
 use crate::secret::TokenDigest;
 
 /// What rules are checked against.
@@ -104,17 +104,14 @@ impl<'w> World<'w> {
         let rate = table.value("rate").and_then(|value| rate(&value));
         let max_concurrent = table.number("max_concurrent", positive).map(NonZeroU32::get);
         let id = id?;
-        let policy = CallerPolicy { caller: id.clone(), mode, bindings, rules: rules.into() };
-        Some(Caller {
-            id,
-            tokens,
-            certificate,
-            expires_at,
-            policy,
-            rate,
-            max_concurrent,
-            stored: false,
-        })
+        let policy = CallerPolicy {
+            caller: id.clone(),
+            mode,
+            bindings,
+            rules: rules.into(),
+            kept: Kept::InFile,
+        };
+        Some(Caller { id, tokens, certificate, expires_at, policy, rate, max_concurrent })
     }
 
     /// The caller's own grants, then those of its groups; its own binding of an account and its

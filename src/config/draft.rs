@@ -81,6 +81,7 @@ impl<'t> Draft<'t> {
             apps_dir: self.apps_dir(),
             proxy: sections::proxy(&root.table("proxy"), &self.base),
             web: sections::web(&root.table("web"), &self.base),
+            login: sections::login(&root.table("login")),
             admin: sections::admin(&root.table("admin")),
             ca: sections::ca(&root.table("ca")),
             upstream: sections::upstream(&root.table("upstream"), &self.base),

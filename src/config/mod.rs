@@ -46,6 +46,7 @@ pub struct Config {
     pub apps_dir: Option<PathBuf>,
     pub proxy: Proxy,
     pub web: Web,
+    pub login: Login,
     pub admin: Admin,
     pub ca: Ca,
     pub upstream: Upstream,
@@ -142,6 +143,15 @@ pub enum WebTls {
     },
     /// The local CA's, for `localhost` and the listener's other names.
     LocalCa,
+}
+
+/// `[login]`: members of the workspace.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// A session in which nothing is done ends.
+    pub idle_timeout: Duration,
+    /// Every session ends.
+    pub lifetime: Duration,
 }
 
 /// `[admin]`: metrics and health.
@@ -340,8 +350,6 @@ pub struct Caller {
     pub rate: Option<Rate>,
     /// Requests in flight at once.
     pub max_concurrent: Option<u32>,
-    /// From the store, not from a configuration file.
-    pub stored: bool,
 }
 
 #[derive(Clone)]

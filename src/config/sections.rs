@@ -13,7 +13,7 @@ use super::values::{
     proxy_url, target,
 };
 use super::{
-    Admin, Audit, Ca, ListenerTls, Log, LogFormat, Override, Place, Proxy, SecretRef, Store,
+    Admin, Audit, Ca, ListenerTls, Log, LogFormat, Login, Override, Place, Proxy, SecretRef, Store,
     Untouched, Upstream, UpstreamProxy, Vault, Web, WebTls, Webhook,
 };
 use crate::secret::Secret;
@@ -85,6 +85,15 @@ fn call_timeouts(table: &Table<'_>) -> BTreeMap<String, Duration> {
         Some((app.to_owned(), read))
     };
     table.entries().into_iter().filter_map(one).collect()
+}
+
+pub(super) fn login(table: &Table<'_>) -> Login {
+    let login = Login {
+        idle_timeout: time(table, "idle_timeout", 12 * 60 * MINUTE),
+        lifetime: time(table, "lifetime", 14 * DAY),
+    };
+    table.done();
+    login
 }
 
 fn web_tls(table: &Table<'_>, base: &Path) -> Option<WebTls> {

@@ -1,6 +1,7 @@
 //! Connecting accounts: from what a person enters or agrees to, to an account in the store. One
 //! place for the terminal, the pages and the API.
 
+pub mod callers;
 mod check;
 mod news;
 mod remove;
@@ -19,13 +20,13 @@ pub use webhooks::Webhooks;
 
 use crate::catalog::{App, Auth, AuthKind, Field, FieldOrigin, InvalidValue};
 use crate::config;
-use crate::credentials::{Keeper, Registered, Slot, random_share, try_out};
+use crate::credentials::{Keeper, Registered, Slot, try_out};
 use crate::ids::{AccountId, OAuthClientId};
 use crate::inject::Properties;
 use crate::oauth::{
-    self, Authorization, Callback, DeviceAuthorization, Expiry, Poll, Terms, TokenError, TokenSet,
-    schedule,
+    self, Authorization, Callback, DeviceAuthorization, Poll, Terms, TokenError, TokenSet, schedule,
 };
+use crate::random::{self, NoRandom};
 use crate::secret::Secret;
 use crate::telemetry::AccountChange;
 use crate::vault::{self, Account, Credentials, NewAccount, Owner, Reconnected, Tokens, Validity};
@@ -101,14 +102,6 @@ fn entered_before(
     asked.filter_map(|field| Some((field.name.clone(), value(field)?))).collect()
 }
 
-/// What binds a flow to the browser that began it.
-///
-/// # Errors
-/// When the system gives no random bytes.
-pub fn unguessable() -> Result<Secret, oauth::Error> {
-    Ok(Secret::from(format!("{}{}", oauth::random_hex()?, oauth::random_hex()?)))
-}
-
 impl Wish {
     fn client_id(&self) -> Option<OAuthClientId> {
         self.client.as_ref().map(|client| client.record.id.clone())
@@ -150,6 +143,8 @@ pub enum Error {
     Spent,
     #[error("the account was deleted meanwhile; what the provider gave is not kept")]
     Deleted,
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
     #[error(transparent)]
     Store(#[from] vault::Error),
     #[error("{0}")]
@@ -304,16 +299,15 @@ impl Connector {
         let tokens = Tokens { access: set.access, refresh: set.refresh.or(kept) };
         let validity = Validity {
             obtained_at: Some(set.obtained_at),
-            expires_at: match set.expires {
-                Expiry::At(at) => Some(at),
-                Expiry::Never | Expiry::Unknown => None,
-            },
+            expires_at: set.expires.at(),
             refresh_expires_at,
-            next_refresh_at: schedule::is_renewable(held.auth, Some(&tokens))
-                .then(|| {
-                    schedule::next_refresh(held.auth, set.obtained_at, set.expires, random_share())
-                })
-                .flatten(),
+            next_refresh_at: schedule::of_new_tokens(
+                held.auth,
+                &tokens,
+                set.obtained_at,
+                set.expires,
+                random::share(),
+            ),
         };
         let scopes = set.scopes.unwrap_or_else(|| asked_scopes(held.auth, &wish.scopes));
         let credentials = Credentials { secrets, tokens: Some(tokens) };

@@ -15,40 +15,23 @@ use super::faults::Faults;
 use super::flight::{self, Reason};
 use super::links::Links;
 use super::refused::Reaction;
+use super::registered::Registered;
 use super::stored::{gone, version_of};
 use super::{Error, Slot, Unavailable};
 use crate::catalog::Catalog;
-use crate::clock::{Clock, rfc3339};
+use crate::clock::Clock;
 use crate::ids::{AccountId, AppId, OAuthClientId};
-use crate::inject::Properties;
-use crate::oauth::{Engine, OAuthClient};
-use crate::telemetry::{AccountChange, AuditEvent, Telemetry};
-use crate::vault::{Account, Change, Credentials, Due, OAuthClientRecord, Vault};
+use crate::oauth::Engine;
+use crate::telemetry::Telemetry;
+use crate::vault::{Account, Change, Credentials, Vault};
 
 /// How long a request waits for a token that has expired.
 const DEMAND_PATIENCE: Duration = Duration::from_secs(15);
-/// How often the schedule looks for what is due.
-const TICK: Duration = Duration::from_millis(500);
-/// And while more is due than could be begun.
-const BREATH: Duration = Duration::from_millis(20);
-/// Taken from the schedule at once.
-const BATCH: usize = 100;
 /// Calls that one endpoint gets at a time, where the definition does not say; see [`Engine`].
 const USUAL_CALLS: u16 = 8;
-/// Flights of the schedule at once; requests are never held up by this.
-const MOST_FLIGHTS: usize = 256;
-/// Accounts that were used within this time are kept fresh; the others are renewed when they are
-/// used, and [kept alive](KEEP_ALIVE).
-const WARM: Duration = Duration::from_secs(24 * 60 * 60);
 /// Refresh tokens die when they are not used: after 30 days at the strictest of the big providers,
 /// a week at some. Once a day is far from that.
-const KEEP_ALIVE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Taken into the audit at once.
-const NOTES: u32 = 100;
-const NOTES_LEASE: Duration = Duration::from_secs(10);
-/// Between two looks at how all accounts fare.
-const CENSUS: Duration = Duration::from_secs(5);
-const FLUSH_USES: Duration = Duration::from_secs(60);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct Settings {
     pub vault: Vault,
@@ -60,8 +43,16 @@ pub struct Settings {
     pub webhook: Option<String>,
     /// Where owners connect dead accounts anew.
     pub links: Option<Arc<Links>>,
-    /// Whether this process takes notes of administration into its audit: a server does.
-    pub writes_notes: bool,
+    pub record: Record,
+}
+
+/// Where a process records what happens to accounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// In its own audit. A server also takes the notes of others into it.
+    Audit { takes_notes: bool },
+    /// In notes, which a server takes into its audit: a command.
+    Notes { by: String },
 }
 
 /// Looks after the accounts of one vault.
@@ -69,23 +60,23 @@ pub struct Keeper {
     pub(super) vault: Vault,
     pub(super) engine: Engine,
     pub(super) telemetry: Arc<Telemetry>,
-    clock: Clock,
-    webhook: Option<String>,
+    pub(super) clock: Clock,
+    pub(super) webhook: Option<String>,
     links: Option<Arc<Links>>,
-    writes_notes: bool,
+    pub(super) record: Record,
     catalog: ArcSwap<Catalog>,
     /// Those that requests may use.
-    slots: Mutex<HashMap<AccountId, Weak<Slot>>>,
+    pub(super) slots: Mutex<HashMap<AccountId, Weak<Slot>>>,
     /// Those that requests might use, had they been readable: a change may mend them.
     left_out: Mutex<HashSet<AccountId>>,
     /// Under way in this process, with what wakes those who wait.
-    flights: Mutex<HashMap<AccountId, UnderWay>>,
+    pub(super) flights: Mutex<HashMap<AccountId, UnderWay>>,
     /// For refreshes that nobody waits for, by app.
     turns: Mutex<HashMap<AppId, Arc<Semaphore>>>,
-    clients: Mutex<HashMap<OAuthClientId, Arc<Registered>>>,
+    pub(super) clients: Mutex<HashMap<OAuthClientId, Arc<Registered>>>,
     pub(super) faults: Mutex<Faults>,
-    tasks: TaskTracker,
-    closing: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) closing: CancellationToken,
 }
 
 impl Keeper {
@@ -97,7 +88,7 @@ impl Keeper {
             clock: settings.clock,
             webhook: settings.webhook,
             links: settings.links,
-            writes_notes: settings.writes_notes,
+            record: settings.record,
             catalog: ArcSwap::new(settings.catalog),
             slots: Mutex::default(),
             left_out: Mutex::default(),
@@ -251,37 +242,6 @@ impl Keeper {
         }
     }
 
-    /// The operator's client for an account, if it has one.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn client_of(
-        &self,
-        account: &Account,
-    ) -> Result<Option<Arc<Registered>>, crate::vault::Error> {
-        match &account.oauth_client {
-            Some(id) => self.client(id).await,
-            None => Ok(None),
-        }
-    }
-
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn client(
-        &self,
-        id: &OAuthClientId,
-    ) -> Result<Option<Arc<Registered>>, crate::vault::Error> {
-        if let Some(client) = self.clients.lock().get(id) {
-            return Ok(Some(client.clone()));
-        }
-        let Some((record, secrets)) = self.vault.open_oauth_client(id).await? else {
-            return Ok(None);
-        };
-        let client = Arc::new(Registered::of(record, &secrets));
-        self.clients.lock().insert(id.clone(), client.clone());
-        Ok(Some(client))
-    }
-
     /// Starts a refresh of `seen`, or joins the one that is under way. The task belongs to nobody
     /// who waits for it: a client that hangs up does not lose a token that is spent already.
     pub(super) fn refresh(
@@ -293,14 +253,7 @@ impl Keeper {
         self.start(id, seen, reason, None)
     }
 
-    /// The same for a refresh that nobody waits for. It waits for its turn, so that those which
-    /// requests wait for find room at the provider; when a request joins it, it goes at once.
-    fn refresh_in_turn(self: &Arc<Self>, due: &Due) {
-        let turns = self.turns_of(&due.app);
-        self.start(&due.id, due.version.unsigned_abs(), Reason::Scheduled, Some(turns));
-    }
-
-    fn start(
+    pub(super) fn start(
         self: &Arc<Self>,
         id: &AccountId,
         seen: u64,
@@ -331,7 +284,7 @@ impl Keeper {
         waiting
     }
 
-    fn turns_of(&self, app: &AppId) -> Arc<Semaphore> {
+    pub(super) fn turns_of(&self, app: &AppId) -> Arc<Semaphore> {
         let mut turns = self.turns.lock();
         let known = || {
             let catalog = self.catalog();
@@ -382,122 +335,6 @@ impl Keeper {
         now > used
     }
 
-    /// Refreshes what is due, in this process and for all of them, until [`Self::close`].
-    pub async fn run(self: Arc<Self>) {
-        let mut flushed = self.clock.uptime();
-        let (mut counted, mut noted) = (None, None);
-        let mut pause = TICK;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.closing.cancelled() => return,
-            }
-            pause = if self.refresh_due().await { BREATH } else { TICK };
-            let now = self.clock.uptime();
-            if counted.is_none_or(|at| now.saturating_sub(at) >= CENSUS) {
-                counted = Some(now);
-                self.count().await;
-            }
-            if noted.is_none_or(|at| now.saturating_sub(at) >= TICK) {
-                noted = Some(now);
-                if self.writes_notes {
-                    self.write_notes().await;
-                }
-            }
-            if self.clock.uptime().saturating_sub(flushed) >= FLUSH_USES {
-                flushed = self.clock.uptime();
-                self.flush_uses().await;
-            }
-        }
-    }
-
-    /// Starts what is due, as far as there is room. True: there is more, so look again soon.
-    async fn refresh_due(self: &Arc<Self>) -> bool {
-        let under_way = self.flights.lock().len();
-        let room = MOST_FLIGHTS.saturating_sub(under_way).min(BATCH);
-        if room == 0 {
-            return true;
-        }
-        let now = self.clock.now();
-        // Flights that have not claimed their account yet are still among those that are due.
-        let limit = under_way + room;
-        let due = self.vault.due(now, now - WARM, now - KEEP_ALIVE, limit as u32).await;
-        let due = match due {
-            Ok(due) => due,
-            Err(error) => {
-                // The vault says so itself, once; whatever is held goes on being used.
-                tracing::debug!(%error, "the schedule could not be read");
-                return false;
-            }
-        };
-        let more = due.len() == limit;
-        let fresh: Vec<Due> = {
-            let flights = self.flights.lock();
-            due.into_iter().filter(|due| !flights.contains_key(&due.id)).take(room).collect()
-        };
-        for due in fresh {
-            self.refresh_in_turn(&due);
-        }
-        more
-    }
-
-    /// Takes what commands did with the store into the audit. One node does it; a note that was
-    /// written down but not dropped is written twice rather than never.
-    async fn write_notes(&self) {
-        let Ok(notes) = self.vault.notes(NOTES).await else { return };
-        if notes.is_empty() || !self.vault.hold_lease("notes", NOTES_LEASE).await.unwrap_or(false) {
-            return;
-        }
-        let now = self.clock.now();
-        for note in &notes {
-            self.telemetry.event(&AuditEvent::Administered {
-                what: &note.what,
-                subject: &note.subject,
-                detail: &note.detail,
-                by: &note.by,
-                since: now.duration_since(note.at).unwrap_or_default(),
-            });
-        }
-        if let Err(error) = self.vault.drop_notes(&notes).await {
-            tracing::warn!(%error, "notes are in the audit and still in the store");
-        }
-    }
-
-    async fn count(&self) {
-        match self.vault.census().await {
-            Ok(census) => self.telemetry.metrics.accounts_are(census),
-            Err(error) => tracing::debug!(%error, "accounts could not be counted"),
-        }
-    }
-
-    async fn flush_uses(&self) {
-        let slots: Vec<Arc<Slot>> = {
-            let mut slots = self.slots.lock();
-            slots.retain(|_, slot| slot.strong_count() > 0);
-            slots.values().filter_map(Weak::upgrade).collect()
-        };
-        let used = slots.iter().filter_map(|slot| {
-            let at = slot.as_stored()?.take_used()?;
-            Some((slot.id.clone(), at))
-        });
-        let used: Vec<_> = used.collect();
-        if !used.is_empty()
-            && let Err(error) = self.vault.touch(&used).await
-        {
-            tracing::debug!(%error, "last uses could not be written");
-        }
-    }
-
-    /// Starts nothing more, and waits for what is under way: a token that is spent has an answer.
-    pub async fn close(&self, patience: Duration) {
-        self.closing.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {
-            tracing::warn!("a refresh was still under way at the end");
-        }
-        self.flush_uses().await;
-    }
-
     /// Whoever needs a renewal is told about the store, and tries again soon.
     pub(super) fn store_is_down(&self, id: &AccountId, error: &crate::vault::Error) {
         let Some(slot) = self.held(id) else { return };
@@ -523,48 +360,6 @@ impl Keeper {
         gone(account, links.map(|links| links.reconnect(&account.id, self.clock.now())))
     }
 
-    /// Tells of an account's change of state.
-    pub fn changed(&self, account: &Account, change: AccountChange, detail: &str) {
-        self.telemetry.event(&AuditEvent::AccountChanged {
-            app: &account.app,
-            account: &account.nickname,
-            id: &account.id,
-            change,
-            detail,
-        });
-        self.queue_webhook(account, change, detail);
-        let (account, change) = (&account.nickname, change.as_str());
-        tracing::info!(%account, change, detail, "account");
-    }
-
-    fn queue_webhook(&self, account: &Account, change: AccountChange, detail: &str) {
-        let event = match change {
-            AccountChange::Unhealthy => "CONNECTION_UNHEALTHY",
-            AccountChange::Dead => "CONNECTION_DEAD",
-            AccountChange::Recovered => "CONNECTION_RECOVERED",
-            _ => return,
-        };
-        let Some(url) = self.webhook.clone() else { return };
-        let body = serde_json::json!({
-            "event": event,
-            "at": rfc3339(self.clock.now()),
-            "account": {
-                "id": account.id,
-                "name": account.nickname,
-                "app": account.app,
-                "healthy": change == AccountChange::Recovered,
-                "dead": change == AccountChange::Dead,
-                "error": Some(detail).filter(|detail| !detail.is_empty()),
-            },
-        });
-        let vault = self.vault.clone();
-        self.tasks.spawn(async move {
-            if let Err(error) = vault.queue_webhook(&url, event, &body.to_string(), None).await {
-                tracing::error!(%error, event, "a webhook could not be queued");
-            }
-        });
-    }
-
     pub(super) fn is_closing(&self) -> bool {
         self.closing.is_cancelled()
     }
@@ -575,32 +370,8 @@ impl Keeper {
     }
 }
 
-/// A client that the operator registered with a provider, opened.
-pub struct Registered {
-    pub record: OAuthClientRecord,
-    pub peer: OAuthClient,
-}
-
-impl Registered {
-    /// The names under which a client's secrets are kept.
-    pub const SECRET: &str = "secret";
-    pub const PRIVATE_KEY: &str = "private_key";
-    /// And a value that is none.
-    pub const KEY_ID: &str = "key_id";
-
-    fn of(record: OAuthClientRecord, secrets: &Properties) -> Self {
-        let peer = OAuthClient {
-            client_id: record.details.client_id.clone(),
-            secret: secrets.get(Self::SECRET).cloned(),
-            private_key: secrets.get(Self::PRIVATE_KEY).cloned(),
-            key_id: record.details.fields.get(Self::KEY_ID).cloned(),
-        };
-        Self { record, peer }
-    }
-}
-
 /// A refresh in this process.
-struct UnderWay {
+pub(super) struct UnderWay {
     /// Wakes those who wait for it.
     waiting: watch::Receiver<()>,
     /// Somebody does, so that it must not wait for its turn.

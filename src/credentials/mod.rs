@@ -5,12 +5,15 @@
 //! [`declared`] accounts are read from references in the configuration, [`stored`] ones from the
 //! vault, and [`Keeper`] refreshes those exactly once, whoever asks.
 
+mod background;
 mod declared;
 mod faults;
 mod flight;
 mod keeper;
 mod links;
+mod news;
 mod refused;
+mod registered;
 mod retry;
 mod stored;
 
@@ -22,9 +25,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use declared::keep_fresh;
-pub use keeper::{Keeper, Registered, Settings};
+pub use keeper::{Keeper, Record, Settings};
 pub use links::Links;
-pub use retry::{random_share, retry_wait};
+pub use registered::Registered;
+pub use retry::retry_wait;
 pub use stored::{properties, try_out};
 
 use crate::catalog::{App, Auth, Choice};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::random;
+
 const FIRST: Duration = Duration::from_secs(1);
 /// While the access token still serves.
 const MOST_WHILE_VALID: Duration = Duration::from_secs(5 * 60);
@@ -19,14 +21,7 @@ pub(super) fn backoff(failures: u32, left: Option<Duration>, random: f64) -> Dur
 
 /// The wait before something is tried again that has no deadline, as [`backoff`] has it.
 pub fn retry_wait(failures: u32) -> Duration {
-    backoff(failures, None, random_share())
-}
-
-/// In 0..1, to spread what would otherwise happen at once; nothing is secret about it.
-pub fn random_share() -> f64 {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    let bits = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    (bits >> 11) as f64 / (1_u64 << 53) as f64
+    backoff(failures, None, random::share())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use crate::config::Rate;
 use crate::credentials::Slot;
 use crate::ids::CallerId;
-use crate::policy::{Binding, CallerPolicy, Effect, Mode, Rule};
+use crate::policy::{Binding, CallerPolicy, Effect, Kept, Mode, Rule};
 use crate::secret::TokenDigest;
 use crate::vault::Account;
 
@@ -25,8 +25,6 @@ pub struct Caller {
     pub slots: Vec<Arc<Slot>>,
     pub expires_at: Option<SystemTime>,
     pub limits: Arc<Limits>,
-    /// Of the store, not of the configuration.
-    pub stored: bool,
 }
 
 /// How a caller proved itself. Kept for the life of a tunnel and checked again on every use.
@@ -79,6 +77,7 @@ impl Identity {
             mode: Mode::Enforce,
             bindings: vec![binding],
             rules: vec![rule].into(),
+            kept: Kept::InStore,
         };
         let caller = Arc::new(Caller {
             id: name,
@@ -86,7 +85,6 @@ impl Identity {
             slots: vec![slot],
             expires_at: None,
             limits: Arc::new(Limits::new(None, None)),
-            stored: true,
         });
         let selector = Some(Arc::from(account.id.as_str()));
         Self { caller, proof: Proof::Token(token), selector }

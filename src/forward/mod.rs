@@ -49,6 +49,7 @@ pub use world::{Error as WorldError, World};
 use crate::catalog::Auth;
 use crate::ids::RequestId;
 use crate::inject::Mask;
+use crate::random;
 use crate::telemetry::{Door, Telemetry};
 use crate::upstream::{Client, ResponseBody};
 use errand::Errand;
@@ -104,7 +105,8 @@ impl Forwarder {
             guesses: Guesses::new(),
             registry: Arc::default(),
             settings,
-            seed: random_seed(),
+            // Makes the ids of two processes differ.
+            seed: random::bits(),
             count: AtomicU64::new(0),
         }
     }
@@ -385,10 +387,4 @@ fn answer_for_last_hop(parts: &mut Parts) -> Option<Response<Body>> {
     response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("OPTIONS"));
     response.headers_mut().insert(SOURCE, HeaderValue::from_static("proxy"));
     Some(response)
-}
-
-/// Makes request ids of two processes differ.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

@@ -11,10 +11,11 @@ use crate::catalog::{App, Origin};
 use crate::config::{self, Rate, Token, rules_from_json};
 use crate::credentials::{self, Keeper, Slot};
 use crate::host::Host;
-use crate::ids::{AccountId, CallerId};
-use crate::policy::{Binding, CallerPolicy, Mode, Rule};
+use crate::ids::{AccountId, CallerId, MemberId};
+use crate::policy::access::{Operation, may};
+use crate::policy::{Binding, CallerPolicy, Kept, Mode, Rule};
 use crate::secret::TokenDigest;
-use crate::vault::{self, Account, Filter, Vault};
+use crate::vault::{self, Account, Filter, Member, Shares, Vault};
 
 /// What the store held at one moment, of what requests need.
 #[derive(Default)]
@@ -45,8 +46,11 @@ impl Stored {
         let (callers, tokens) = (vault.callers().await?, vault.caller_tokens(None).await?);
         let bindings = vault.bindings().await?;
         let wanted: HashSet<&AccountId> = bindings.iter().map(|binding| &binding.account).collect();
+        let accounts = read_accounts(vault, &wanted).await?;
+        let access = Access::read(vault, &bindings).await?;
+        let (bindings, accounts) = access.allowed(bindings, &accounts);
         let mut bound = HashMap::new();
-        for accounts in read_accounts(vault, &wanted).await?.chunks(AT_ONCE) {
+        for accounts in accounts.chunks(AT_ONCE) {
             let slots = join_all(accounts.iter().map(|account| keeper.slot(account))).await;
             for (account, slot) in accounts.iter().cloned().zip(slots) {
                 match slot {
@@ -88,6 +92,50 @@ impl Stored {
 
     pub fn is_empty(&self) -> bool {
         self.callers.is_empty()
+    }
+}
+
+/// Who may use which account: what the bindings rest on.
+struct Access {
+    members: HashMap<MemberId, Member>,
+    shares: Shares,
+}
+
+impl Access {
+    async fn read(vault: &Vault, bindings: &[vault::Binding]) -> Result<Self, vault::Error> {
+        let (mut members, mut shares) = (HashMap::new(), Shares::default());
+        if bindings.iter().any(|binding| binding.created_by.is_some()) {
+            let all = vault.members().await?;
+            members = all.into_iter().map(|member| (member.id.clone(), member)).collect();
+            shares = vault.shares().await?.into_iter().collect();
+        }
+        Ok(Self { members, shares })
+    }
+
+    /// The bindings that hold, and the accounts that they lend.
+    fn allowed(
+        &self,
+        bindings: Vec<vault::Binding>,
+        accounts: &[Account],
+    ) -> (Vec<vault::Binding>, Vec<Account>) {
+        let by_id: HashMap<&AccountId, &Account> =
+            accounts.iter().map(|account| (&account.id, account)).collect();
+        let holds = |binding: &vault::Binding| {
+            by_id.get(&binding.account).is_some_and(|account| self.holds(binding, account))
+        };
+        let bindings: Vec<_> = bindings.into_iter().filter(holds).collect();
+        let lent: HashSet<&AccountId> = bindings.iter().map(|binding| &binding.account).collect();
+        let lent = |account: &Account| lent.contains(&account.id);
+        let accounts = accounts.iter().filter(|account| lent(account)).cloned().collect();
+        (bindings, accounts)
+    }
+
+    /// A binding holds for as long as the member who made it may bind the account: whoever loses
+    /// an account takes it from all callers to which they gave it (DESIGN.md §9).
+    fn holds(&self, binding: &vault::Binding, account: &Account) -> bool {
+        let Some(by) = &binding.created_by else { return true };
+        let member = self.members.get(by).filter(|member| member.disabled_at.is_none());
+        member.is_some_and(|member| may(self.shares.standing(member, account), Operation::Bind))
     }
 }
 
@@ -148,6 +196,7 @@ fn caller_of(
         mode: mode_of(caller),
         bindings,
         rules: rules_of(caller).into(),
+        kept: Kept::InStore,
     };
     config::Caller {
         id: caller.name.clone(),
@@ -157,7 +206,6 @@ fn caller_of(
         policy,
         rate: details.rate.as_deref().and_then(|rate| said(caller, "rate", Rate::from_text(rate))),
         max_concurrent: details.max_concurrent,
-        stored: true,
     }
 }
 

@@ -30,8 +30,6 @@ pub enum Error {
     Header(String),
     #[error(transparent)]
     Key(#[from] jwt::Error),
-    #[error("no random numbers from the system")]
-    Random,
     #[error("client certificates at the token endpoint are not supported")]
     ClientCertificate,
     #[error("SAML assertions are not supported")]

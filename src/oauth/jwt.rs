@@ -17,11 +17,12 @@ use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+use super::Terms;
 use super::expression;
 use super::values::Values;
-use super::{Terms, random_hex};
 use crate::catalog::{ClientAssertion, JWT_ALGORITHMS, Jwt};
 use crate::clock::unix_ms;
+use crate::random;
 use crate::secret::Secret;
 
 /// RFC 7523 §2.2.
@@ -96,7 +97,7 @@ pub(super) fn own(rules: &Jwt, values: &Values, now: SystemTime) -> Result<Secre
         match value {
             Value::Bool(false) => drop(claims.remove(name)),
             Value::Bool(true) if name == "jti" => {
-                drop(claims.insert(name.clone(), random_hex().map_err(|_| Error::Signing)?.into()));
+                drop(claims.insert(name.clone(), fresh_id()?.into()));
             }
             value => drop(claims.insert(name.clone(), filled(value, values)?)),
         }
@@ -113,6 +114,12 @@ pub(super) fn expiry(rules: &Jwt, now: SystemTime) -> SystemTime {
     now + rules.ttl.saturating_sub(BACKDATED)
 }
 
+/// Said only once.
+fn fresh_id() -> Result<String, Error> {
+    let id = random::token("", 16).map_err(|_| Error::Signing)?;
+    Ok(id.expose().to_owned())
+}
+
 pub(super) fn client_assertion(
     rules: &ClientAssertion,
     key: &Secret,
@@ -126,7 +133,7 @@ pub(super) fn client_assertion(
     claims.insert("sub".to_owned(), client_id.into());
     claims.insert("aud".to_owned(), audience.into());
     // One use each: a server that keeps them refuses the second.
-    claims.insert("jti".to_owned(), random_hex().map_err(|_| Error::Signing)?.into());
+    claims.insert("jti".to_owned(), fresh_id()?.into());
     let kid = key_id.map(|kid| ("kid".to_owned(), kid.into()));
     sign(&rules.alg, key.expose().as_bytes(), kid.into_iter().collect(), &claims)
 }

@@ -30,8 +30,6 @@ pub use engine::{Engine, Revoked};
 pub use error::Error;
 pub use jwt::Error as KeyError;
 
-use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
-
 use crate::catalog::{App, Auth};
 use crate::inject::Properties;
 use crate::secret::Secret;
@@ -58,16 +56,6 @@ pub struct Terms<'a> {
     /// The account's scopes, for grants and refreshes that send them. Those that the definition
     /// always asks are added.
     pub scopes: &'a [String],
-}
-
-/// 128 bits, for what must be said only once.
-///
-/// # Errors
-/// When the system gives no random bytes.
-pub fn random_hex() -> Result<String, Error> {
-    let mut bytes = [0; 16];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| Error::Random)?;
-    Ok(crate::secret::hex(&bytes))
 }
 
 #[cfg(test)]

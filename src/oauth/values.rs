@@ -1,9 +1,10 @@
 //! What the holes of a definition's URLs, parameters and headers are filled from.
 
-use super::{Error, Terms, random_hex};
+use super::{Error, Terms};
 use crate::catalog::{Auth, FieldOrigin};
 use crate::clock::unix_ms;
 use crate::inject::{Properties, Template, TemplateError};
+use crate::random;
 use crate::secret::Secret;
 use std::time::SystemTime;
 
@@ -26,7 +27,8 @@ impl Values {
                 values.0.extend(secret.clone().map(|secret| (name.to_owned(), secret)));
             }
         }
-        values.put("nonce", random_hex().unwrap_or_default());
+        let nonce = random::token("", 16);
+        values.put("nonce", nonce.map(|nonce| nonce.expose().to_owned()).unwrap_or_default());
         values.put("timestamp", (unix_ms(now) / 1000).to_string());
         values
     }

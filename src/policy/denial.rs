@@ -1,7 +1,7 @@
 //! Policy's no, and how to turn it into a yes.
 //!
-//! The texts are read by whoever wrote the workflow, so each names what was missing and the TOML
-//! that mends it. An account that the caller may not use is never told apart from one that does not
+//! The texts are read by whoever wrote the workflow, so each names what was missing and the TOML,
+//! or for a caller of the store the command, that mends it. An account that the caller may not use is never told apart from one that does not
 //! exist. Pure.
 
 use std::fmt;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::path::Oddity;
-use super::{CallerPolicy, Question};
+use super::{CallerPolicy, Kept, Question};
 use crate::host::{Authority, Host};
 use crate::ids::{AccountId, AppId, CallerId};
 
@@ -40,6 +40,7 @@ pub struct Asked {
     pub port: u16,
     pub path: String,
     pub app: Option<AppId>,
+    pub kept: Kept,
 }
 
 /// An account, and the only hosts that may get its credential.
@@ -96,13 +97,24 @@ impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let caller = &self.asked().caller;
         match self {
-            Self::NotBound { asked, app } => write!(
-                f,
-                "caller \"{caller}\" has no {app} account, and {} belongs to {app}; add the name of \
-                 one to\n[callers.{}]\naccounts = [\"…\"]",
-                asked.host,
-                asked.key()
-            ),
+            Self::NotBound { asked, app } => {
+                let host = &asked.host;
+                write!(
+                    f,
+                    "caller \"{caller}\" has no {app} account, and {host} belongs to {app}; "
+                )?;
+                match asked.kept {
+                    Kept::InFile => {
+                        let key = asked.key();
+                        write!(f, "add the name of one to\n[callers.{key}]\naccounts = [\"…\"]")
+                    }
+                    Kept::InStore => write!(
+                        f,
+                        "bind one (`countersign connect {app}` makes one):\ncountersign callers bind \
+                         {caller} ACCOUNT"
+                    ),
+                }
+            }
             Self::UnknownAccount { name, choices, .. } => write!(
                 f,
                 "caller \"{caller}\" has no account called \"{}\" here; it has {}",
@@ -113,16 +125,25 @@ impl fmt::Display for Denial {
                 write!(f, "no account of caller \"{caller}\" is for {}", asked.origin())?;
                 owners.iter().try_for_each(|owner| write!(f, "; {owner}"))
             }
-            Self::Ambiguous { asked, choices } => write!(
-                f,
-                "caller \"{caller}\" has {} for this request; name one in the header \
-                 `countersign-account` or in the proxy user name (`{caller}~{}`), or mark a default: \
-                 add\n[callers.{}]\nbindings = [{{ account = \"{}\", default = true }}]",
-                list(choices),
-                first(choices),
-                asked.key(),
-                first(choices)
-            ),
+            Self::Ambiguous { asked, choices } => {
+                let (all, first) = (list(choices), first(choices));
+                write!(
+                    f,
+                    "caller \"{caller}\" has {all} for this request; name one in the header \
+                     `countersign-account` or in the proxy user name (`{caller}~{first}`), or mark a \
+                     default: "
+                )?;
+                match asked.kept {
+                    Kept::InFile => write!(
+                        f,
+                        "add\n[callers.{}]\nbindings = [{{ account = \"{first}\", default = true }}]",
+                        asked.key()
+                    ),
+                    Kept::InStore => {
+                        write!(f, "\ncountersign callers bind {caller} {first} --default")
+                    }
+                }
+            }
             Self::NoRule { asked, odd } => asked.without_rule(*odd, f),
             Self::Rule { asked, name } => write!(
                 f,
@@ -141,6 +162,7 @@ impl Asked {
             port: question.port,
             path: question.path.to_owned(),
             app: question.app.cloned(),
+            kept: policy.kept,
         })
     }
 
@@ -168,6 +190,9 @@ impl Asked {
                 " (the path has {odd} and can be read in two ways, so rules with paths do not count)"
             )?;
         }
+        if self.kept == Kept::InStore {
+            return self.allowing_command(odd, f);
+        }
         write!(f, "; add\n[[callers.{}.rules]]", self.key())?;
         match &self.app {
             Some(app) => write!(f, "\napp = \"{app}\"\nmethods = [\"{}\"]", self.method)?,
@@ -176,6 +201,21 @@ impl Asked {
         match odd {
             Some(_) => Ok(()),
             None => write!(f, "\npaths = [\"{}\"]", toml_text(self.path_shown())),
+        }
+    }
+
+    fn allowing_command(&self, odd: Option<Oddity>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { caller, method, .. } = self;
+        if self.app.is_none() {
+            return write!(f, "; a rule for this host can be added on the caller's page");
+        }
+        write!(
+            f,
+            "; say it with all else that is allowed:\ncountersign callers bind {caller} ACCOUNT"
+        )?;
+        match odd {
+            Some(_) => write!(f, " --allow {method}"),
+            None => write!(f, " --allow '{method} {}'", shell_text(self.path_shown())),
         }
     }
 
@@ -210,6 +250,11 @@ impl fmt::Display for OwnHosts {
 /// Inside a basic TOML string.
 fn toml_text(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+/// Inside single quotes of a shell.
+fn shell_text(text: &str) -> String {
+    text.replace('\'', "'\\''")
 }
 
 fn list(accounts: &[AccountId]) -> String {

@@ -5,6 +5,7 @@
 //! allowing rule the answer is no. Paths are matched in normalised form, and a path that can be read
 //! in two ways never satisfies a narrower rule than "every path".
 
+pub mod access;
 pub mod cases;
 mod decide;
 mod denial;
@@ -34,6 +35,15 @@ pub struct CallerPolicy {
     pub mode: Mode,
     pub bindings: Vec<Binding>,
     pub rules: Rules,
+    pub kept: Kept,
+}
+
+/// Where a caller is kept, and so where it is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kept {
+    #[default]
+    InFile,
+    InStore,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

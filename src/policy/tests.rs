@@ -49,7 +49,8 @@ fn rule_for(effect: Effect, patterns: &[&str]) -> Rule {
 
 fn policy(bindings: Vec<Binding>, rules: Vec<Rule>) -> CallerPolicy {
     let caller = "flow".parse().expect("a name");
-    CallerPolicy { caller, mode: Mode::Enforce, bindings, rules: rules.into() }
+    let rules = rules.into();
+    CallerPolicy { caller, mode: Mode::Enforce, bindings, rules, kept: Kept::InFile }
 }
 
 fn slack(rules: Vec<Rule>) -> CallerPolicy {
@@ -335,6 +336,38 @@ fn a_long_odd_path_is_taken_to_be_denied() {
     let long = "/%2f".repeat(5_000);
     assert!(!allows(&rules, &long));
     assert!(allows(&rules, &"/a".repeat(5_000)));
+}
+
+/// A caller of the store is changed by commands, not in a file.
+#[test]
+fn a_denial_of_a_stored_caller_names_the_command_that_mends_it() {
+    let stored = |policy: CallerPolicy| CallerPolicy { kept: Kept::InStore, ..policy };
+    let bound = stored(slack(vec![]));
+    let two = stored(policy(
+        vec![binding("a", "slack", &["slack.com"]), binding("b", "slack", &["slack.com"])],
+        vec![],
+    ));
+    for (policy, of, request, expected) in [
+        (
+            &bound,
+            "slack",
+            "GET slack.com/api/it's",
+            "say it with all else that is allowed:\ncountersign callers bind flow ACCOUNT --allow \
+             'GET /api/it'\\''s'",
+        ),
+        (
+            &bound,
+            "github",
+            "GET api.github.com/user",
+            "bind one (`countersign connect github` makes one):\ncountersign callers bind flow ACCOUNT",
+        ),
+        (&two, "slack", "GET slack.com/a", "default: \ncountersign callers bind flow a --default"),
+    ] {
+        let Decision::Deny(denial) = ask(policy, Some(of), request, None) else {
+            panic!("{request} is not denied")
+        };
+        assert!(denial.to_string().ends_with(expected), "{denial}");
+    }
 }
 
 /// What every denial says, to the letter: it is what an author of a workflow sees.

@@ -34,6 +34,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::clock::{Clock, rfc3339};
 use crate::host::Host;
+use crate::random::{self, NoRandom};
 use crate::secret::hex;
 
 /// How a new CA is made, and how long and how many leaves are kept.
@@ -85,6 +86,8 @@ pub enum Error {
         "the CA may not sign for {host}: its name constraints, `ca.permitted` when it was created, leave it out"
     )]
     NotPermitted { host: Host },
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
     #[error("the CA ended at {at}")]
     Ended { at: String },
     #[error("a certificate could not be made")]
@@ -226,8 +229,7 @@ impl CertificateAuthority {
         let Ok(life) = not_after.duration_since(now) else {
             return Err(Error::Ended { at: rfc3339(self.not_after) });
         };
-        let provider = self.base.crypto_provider();
-        let params = leaf_params(host, now - BACKDATE, not_after, serial(provider)?);
+        let params = leaf_params(host, now - BACKDATE, not_after, serial()?);
         let certificate = params.signed_by(&self.leaf_keys, &self.issuer)?;
         let chain = vec![certificate.der().clone()];
         let certified = Arc::new(CertifiedKey::new(chain, self.leaf_signer.clone()));
@@ -420,8 +422,7 @@ fn write_atomically(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
 
 fn create(files: &Files, settings: &CaSettings, now: SystemTime) -> Result<(), Error> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let provider = aws_lc_rs::default_provider();
-    let serial = serial(&provider)?;
+    let serial = serial()?;
     let certificate = ca_params(settings, now, serial).self_signed(&key)?;
     let key_pem = zeroize::Zeroizing::new(key.serialize_pem());
     write_atomically(&files.key, &key_pem, 0o600)?;
@@ -609,9 +610,9 @@ fn system_time(unix_seconds: i64) -> SystemTime {
 }
 
 /// 16 random bytes: positive, and never shorter, because the top bits are 01.
-fn serial(provider: &CryptoProvider) -> Result<[u8; 16], Error> {
+fn serial() -> Result<[u8; 16], Error> {
     let mut bytes = [0; 16];
-    provider.secure_random.fill(&mut bytes).map_err(rustls::Error::from)?;
+    random::fill(&mut bytes)?;
     bytes[0] = bytes[0] & 0x3f | 0x40;
     Ok(bytes)
 }

@@ -173,6 +173,7 @@ fn asked(identity: &Identity, app: &App, parts: &Parts) -> Box<Asked> {
         port: 443,
         path: parts.uri.path().to_owned(),
         app: Some(app.id.clone()),
+        kept: identity.caller.policy.kept,
     })
 }
 

@@ -37,20 +37,21 @@ use settings::{
 use crate::api::{self, Api};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::connect::{self, Webhooks};
-use crate::credentials::{self, Keeper, Links};
+use crate::connect::Webhooks;
+use crate::credentials::{self, Keeper, Links, Record};
 use crate::forward::{self, Forwarder, Stored, World, WorldError};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
 use crate::oauth::Engine;
 use crate::proxy::ca::{self, CertificateAuthority, Opened};
 use crate::proxy::{Doors, Listener, Protocol};
+use crate::random::{self, NoRandom};
 use crate::sources;
 use crate::telemetry::{self, AuditEvent, Pool, Telemetry};
 use crate::upstream::{self, OwnAddresses};
 use crate::vault::{self, Vault};
 use crate::web::admin::{self, Readiness};
-use crate::web::{Connect, Web};
+use crate::web::{Connect, Web, Workspace};
 
 /// What a process that embeds the server decides, beside the config.
 pub struct Options {
@@ -104,8 +105,8 @@ pub enum Error {
         "there is no store: vault.url is \"off\", so accounts are declared in the configuration"
     )]
     NoStore,
-    #[error("the system gives no random bytes")]
-    NoRandom,
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
     #[error("the store could not be read: {0}")]
     Store(#[source] vault::Error),
     #[error("upstream.proxy.credentials: {0}")]
@@ -133,6 +134,8 @@ pub struct Running {
     pub telemetry: Arc<Telemetry>,
     pub forwarder: Arc<Forwarder>,
     pub warnings: Vec<String>,
+    /// The link by which the first owner comes in, while there is no member.
+    pub welcome: Option<String>,
     config: Config,
     audit_file: Option<PathBuf>,
     doors: Arc<Doors>,
@@ -186,6 +189,11 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         idle_timeout: config.proxy.idle_timeout,
     };
     let forwarder = Arc::new(Forwarder::new(world, upstream, telemetry.clone(), settings));
+    let workspace = workspace(&forwarder, keeper.as_ref(), &config).await?;
+    let welcome = match &workspace {
+        Some(workspace) => workspace.first_owner_link().await.map_err(Error::Store)?,
+        None => None,
+    };
     let assembly = Assembly::new(
         forwarder.clone(),
         keeper.clone(),
@@ -217,6 +225,7 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         telemetry,
         forwarder,
         warnings,
+        welcome,
         doors,
         readiness,
         accepting: TaskTracker::new(),
@@ -225,7 +234,7 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         config,
         _lock: lock,
     };
-    running.accept(sockets, options.own)?;
+    running.accept(sockets, options.own, workspace)?;
     running.background.push(tokio::spawn(sweep(running.doors.clone())));
     if let Some(keeper) = keeper {
         running.deliver_webhooks(&keeper, &options.clock).await?;
@@ -238,7 +247,12 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
 }
 
 impl Running {
-    fn accept(&mut self, sockets: Sockets, own: Option<OwnListener>) -> Result<(), Error> {
+    fn accept(
+        &mut self,
+        sockets: Sockets,
+        own: Option<OwnListener>,
+        workspace: Option<Arc<Workspace>>,
+    ) -> Result<(), Error> {
         let places = Arc::new(Semaphore::new(self.doors.limits.max_connections));
         let protocol = match own {
             Some(own) => Protocol::Own { caller: own.caller, admits: own.admits },
@@ -259,7 +273,8 @@ impl Running {
             let (api, hosts) = (self.api(), self.hosts());
             let connect = self.connect();
             let tls = web_tls(&self.config, &self.ca, &hosts)?;
-            let web = Arc::new(Web { doors: self.doors.clone(), api, hosts, connect, tls });
+            let doors = self.doors.clone();
+            let web = Arc::new(Web { doors, api, hosts, connect, workspace, tls });
             self.accepting.spawn(web.run(socket));
         }
         if let Some(socket) = sockets.admin {
@@ -558,9 +573,23 @@ async fn links(
         let scheme = if config.web.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{address}")
     });
-    let fresh = connect::unguessable().map_err(|_| Error::NoRandom)?;
+    let fresh = random::token("", 32)?;
     let key = vault.sealed_item_or(LINKS_ITEM, &fresh).await.map_err(Error::Store)?;
     Ok(Some(Arc::new(Links::new(&base, &key))))
+}
+
+/// The pages of members, where there are a store and a web listener.
+async fn workspace(
+    forwarder: &Arc<Forwarder>,
+    keeper: Option<&Arc<Keeper>>,
+    config: &Config,
+) -> Result<Option<Arc<Workspace>>, Error> {
+    let Some((keeper, links)) = keeper.and_then(|keeper| Some((keeper, keeper.links()?))) else {
+        return Ok(None);
+    };
+    let (forwarder, login) = (forwarder.clone(), config.login.clone());
+    let opened = Workspace::open(forwarder, keeper.clone(), links.base(), login).await;
+    Ok(Some(Arc::new(opened.map_err(Error::Store)?)))
 }
 
 /// Who looks after the store's accounts.
@@ -584,7 +613,7 @@ async fn keeper(
         catalog: config.catalog.clone(),
         webhook: config.webhook.as_ref().and_then(|webhook| webhook.url.clone()),
         links,
-        writes_notes: options.own.is_none(),
+        record: Record::Audit { takes_notes: options.own.is_none() },
     };
     Ok(Keeper::new(settings))
 }

@@ -153,10 +153,11 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         format!("{:?}", Proxy { unmatched, unbound, ..c.proxy.clone() })
     };
     let webhook = |c: &Config| c.webhook.as_ref().map(|webhook| webhook.url.clone());
-    let parts: [(&str, bool); 10] = [
+    let parts: [(&str, bool); 11] = [
         ("data_dir", old.data_dir != new.data_dir),
         ("[proxy]", proxy(old) != proxy(new)),
         ("[web]", format!("{:?}", old.web) != format!("{:?}", new.web)),
+        ("[login]", format!("{:?}", old.login) != format!("{:?}", new.login)),
         ("[admin]", format!("{:?}", old.admin) != format!("{:?}", new.admin)),
         ("[ca]", format!("{:?}", old.ca) != format!("{:?}", new.ca)),
         ("[upstream]", upstream(old) != upstream(new)),

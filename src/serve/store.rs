@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Error, create_private_dir};
 use crate::clock::Clock;
 use crate::config::{Config, SecretRef, Store};
+use crate::random;
 use crate::secret::Secret;
 use crate::sources;
 use crate::vault::{KeyError, Location, MasterKey, OpenError, Settings, Vault};
@@ -167,14 +168,7 @@ fn node(data_dir: &Path) -> Result<String, Error> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let node = format!("node-{}", uuid());
+    let node = format!("node-{:016x}{:016x}", random::bits(), random::bits());
     std::fs::write(&path, &node).map_err(failed)?;
     Ok(node)
-}
-
-/// Not secret, only unlikely to be had by another node.
-fn uuid() -> String {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
-    format!("{:016x}{:016x}", random(), random())
 }

@@ -9,7 +9,7 @@ use super::{Error, open_vault};
 use crate::clock::Clock;
 use crate::config::{Caller, Config, LogFormat};
 use crate::connect::Connector;
-use crate::credentials::{self, Keeper};
+use crate::credentials::{self, Keeper, Record};
 use crate::forward::Stored;
 use crate::oauth::Engine;
 use crate::telemetry::{self, LogSettings, Sink, Style, Telemetry};
@@ -27,11 +27,11 @@ pub struct Workshop {
 const LAST_REFRESH: Duration = Duration::from_secs(20);
 
 impl Workshop {
-    /// Opens the configuration's store, creating it if there is none yet.
+    /// Opens the configuration's store, creating it if there is none yet. `by` is who works there.
     ///
     /// # Errors
     /// When there is none to be had, or it cannot be opened.
-    pub async fn open(config: Config) -> Result<Self, Error> {
+    pub async fn open(config: Config, by: &str) -> Result<Self, Error> {
         let clock = Clock::System;
         let vault = open_vault(&config, &clock).await?.ok_or(Error::NoStore)?;
         let upstream = upstream::Client::new(
@@ -45,7 +45,7 @@ impl Workshop {
             clock,
             catalog: config.catalog.clone(),
             links: None,
-            writes_notes: false,
+            record: Record::Notes { by: by.to_owned() },
             webhook: config.webhook.as_ref().and_then(|webhook| webhook.url.clone()),
         });
         let connector = Connector::new(keeper.clone());

@@ -20,7 +20,6 @@ mod pool;
 mod resolve;
 mod tls;
 
-use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +35,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::task::TaskTracker;
 
 use crate::host::{Authority, Host};
+use crate::random;
 use crate::secret::Secret;
 
 use self::dial::Dialer;
@@ -183,7 +183,7 @@ impl Client {
             settings.proxy,
             settings.bind,
             settings.connect_timeout,
-            new_pseudonym(),
+            format!("countersign-{:016x}", random::bits()),
         );
         let sweep = tokio::spawn(sweep(pool.clone())).abort_handle();
         let (stats, tracker) = (Arc::default(), TaskTracker::new());
@@ -417,12 +417,6 @@ async fn sweep(pool: Arc<Pool>) {
         interval.tick().await;
         pool.sweep();
     }
-}
-
-/// Random enough that no two nodes share it: the hasher's keys come from the system.
-fn new_pseudonym() -> String {
-    let random = std::hash::RandomState::new().hash_one(std::process::id());
-    format!("countersign-{random:016x}")
 }
 
 #[cfg(test)]

@@ -52,6 +52,8 @@ pub struct Binding {
     pub is_default: bool,
     /// Requests below these paths take it.
     pub paths: Vec<String>,
+    /// Who bound it: it is good for as long as this member may use the account. `None`: the
+    /// operator, at the terminal or by the API, who may use all.
     pub created_by: Option<MemberId>,
     pub created_at: SystemTime,
 }
@@ -172,8 +174,8 @@ impl Vault {
         Ok(self.store.change(Some(Noted::Access), query).await? > 0)
     }
 
-    /// Binds or changes the binding. A new default takes that from the caller's other account of
-    /// the same app.
+    /// Binds or changes the binding; it rests on whoever did so last. A new default takes that from
+    /// the caller's other account of the same app.
     pub async fn bind(
         &self,
         caller: &CallerId,
@@ -196,7 +198,8 @@ impl Vault {
                     let upsert = "INSERT INTO binding (caller, account, is_default, paths, \
                         created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6) \
                         ON CONFLICT (caller, account) DO UPDATE SET \
-                        is_default = excluded.is_default, paths = excluded.paths";
+                        is_default = excluded.is_default, paths = excluded.paths, \
+                        created_by = excluded.created_by";
                     let query = sql(upsert)
                         .bind(caller)
                         .bind(account)

@@ -154,8 +154,8 @@ impl Vault {
         Ok(Some(PendingFlow { details, secrets, expires_at }))
     }
 
-    /// Removes flows, sessions, callers' tokens and used assertions that have expired, and connect
-    /// tokens a day after that.
+    /// Removes flows, sessions, invitations, callers' tokens and used assertions that have expired,
+    /// and connect tokens a day after that.
     pub async fn sweep(&self) -> Result<u64, Error> {
         let now = self.store.now();
         let kept = i64::try_from(KEPT_AFTER_END.as_millis()).unwrap_or(i64::MAX);
@@ -167,6 +167,7 @@ impl Vault {
                         ("DELETE FROM pending_flow WHERE expires_at <= $1", now),
                         ("DELETE FROM connect_token WHERE expires_at <= $1", now - kept),
                         ("DELETE FROM session WHERE expires_at <= $1", now),
+                        ("DELETE FROM invitation WHERE expires_at <= $1", now),
                         ("DELETE FROM caller_token WHERE expires_at <= $1", now),
                         ("DELETE FROM used_assertion WHERE expires_at <= $1", now),
                     ] {

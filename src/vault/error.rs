@@ -34,6 +34,10 @@ impl Error {
         matches!(self, Self::Unavailable { .. })
     }
 
+    pub fn no_random() -> Self {
+        Self::unavailable("the system gives no random bytes")
+    }
+
     pub(super) fn conflict(what: impl Into<String>) -> Self {
         Self::Conflict(what.into())
     }

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use crate::random::{self, NoRandom};
 use crate::secret::{Secret, hex};
 
 /// 32 random bytes, wiped from memory when dropped.
@@ -44,8 +45,8 @@ pub enum KeyError {
         path.display()
     )]
     Missing { path: PathBuf },
-    #[error("the system gives no random bytes")]
-    NoRandom,
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
 }
 
 impl MasterKey {
@@ -59,7 +60,7 @@ impl MasterKey {
 
     pub fn generate() -> Result<Self, KeyError> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        fill_random(bytes.as_mut_slice()).map_err(|_| KeyError::NoRandom)?;
+        random::fill(bytes.as_mut_slice())?;
         Ok(Self::from_bytes(bytes))
     }
 
@@ -213,15 +214,6 @@ fn from_base64(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
     let bytes: [u8; KEY_BYTES] = decoded.as_slice().try_into().ok()?;
     Some(Zeroizing::new(bytes))
 }
-
-/// Random bytes of the system's generator.
-pub(super) fn fill_random(bytes: &mut [u8]) -> Result<(), NoRandom> {
-    aws_lc_rs::rand::fill(bytes).map_err(|_| NoRandom)
-}
-
-/// The system gave no random bytes.
-#[derive(Debug)]
-pub(super) struct NoRandom;
 
 pub(super) const KEY_BYTES: usize = 32;
 pub(super) const KEY_ID_BYTES: usize = 8;

@@ -8,8 +8,9 @@ use super::Vault;
 use super::changes::Noted;
 use super::error::Error;
 use super::row::{Row, unexpected};
-use super::store::{Sql, at, sql, sql_of};
+use super::store::{Sql, Tx, at, sql, sql_of};
 use crate::ids::{ExternalUserId, MemberId, ProjectId};
+pub use crate::policy::access::Role;
 
 /// A person of the workspace.
 #[derive(Debug, Clone)]
@@ -24,13 +25,6 @@ pub struct Member {
     pub disabled_at: Option<SystemTime>,
     pub created_at: SystemTime,
     pub updated_at: SystemTime,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    Owner,
-    Admin,
-    Member,
 }
 
 /// What is to be written of a member.
@@ -143,13 +137,14 @@ impl Vault {
         self.member(&id).await?.ok_or_else(|| unexpected("member.id"))
     }
 
-    /// `false` if there is no such member.
+    /// `false` if there is no such member. One owner at least remains.
     pub async fn update_member(
         &self,
         id: &MemberId,
         details: &MemberDetails,
     ) -> Result<bool, Error> {
-        let now = self.store.now();
+        let (id, now) = (id.to_string(), self.store.now());
+        let stays_owner = details.role == Role::Owner && !details.disabled;
         let update = "UPDATE member SET email = $1, name = $2, role = $3, oidc_subject = $4, \
             disabled_at = CASE WHEN $5 = 0 THEN NULL ELSE COALESCE(disabled_at, $6) END, \
             updated_at = $7 WHERE id = $8";
@@ -161,8 +156,18 @@ impl Vault {
             .bind(i64::from(details.disabled))
             .bind(now)
             .bind(now)
-            .bind(id.to_string());
-        Ok(self.store.change(Some(Noted::Access), query).await? > 0)
+            .bind(id.clone());
+        self.store
+            .write(move |tx| {
+                Box::pin(async move {
+                    if !stays_owner {
+                        keep_an_owner(tx, &id).await?;
+                    }
+                    tx.note(Noted::Access);
+                    Ok(tx.run(query).await? > 0)
+                })
+            })
+            .await
     }
 
     pub async fn members(&self) -> Result<Vec<Member>, Error> {
@@ -202,7 +207,8 @@ impl Vault {
         Ok(self.store.change(None, query).await? > 0)
     }
 
-    /// With their sessions and what was shared with them; refused while they own accounts.
+    /// With their sessions and what was shared with them; refused while they own accounts, and for
+    /// the last owner.
     pub async fn delete_member(&self, id: &MemberId) -> Result<bool, Error> {
         let id = id.to_string();
         self.store
@@ -212,6 +218,7 @@ impl Vault {
                     if tx.one(own).await?.is_some() {
                         return Err(Error::conflict("the member still owns accounts"));
                     }
+                    keep_an_owner(tx, &id).await?;
                     let shares = "DELETE FROM account_access WHERE member = $1";
                     tx.run(sql(shares).bind(id.clone())).await?;
                     let deleted = tx.run(sql("DELETE FROM member WHERE id = $1").bind(id)).await?;
@@ -358,7 +365,22 @@ impl Vault {
     }
 }
 
-fn member_of(row: &Row) -> Result<Member, Error> {
+/// Refuses when `id` is the only owner that can log in. The revision's row is taken first, so that
+/// two owners who demote each other at the same time wait for one another.
+async fn keep_an_owner(tx: &mut Tx, id: &str) -> Result<(), Error> {
+    tx.run(sql("UPDATE revision SET latest = latest WHERE id = 1")).await?;
+    let owners = "SELECT id FROM member WHERE role = 'owner' AND disabled_at IS NULL";
+    let owners = tx.all(sql(owners)).await?;
+    let owners = owners.iter().map(|row| row.text("id")).collect::<Result<Vec<_>, _>>()?;
+    match &owners[..] {
+        [only] if only == id => {
+            Err(Error::conflict("the workspace needs an owner: make somebody else one first"))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn member_of(row: &Row) -> Result<Member, Error> {
     Ok(Member {
         id: row.parsed("id")?,
         email: row.text("email")?,
@@ -396,30 +418,7 @@ fn user_of(row: &Row) -> Result<ExternalUser, Error> {
 /// The text is none of those that are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("use one of {0}")]
-pub struct UnknownWord(&'static str);
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Owner => "owner",
-            Self::Admin => "admin",
-            Self::Member => "member",
-        })
-    }
-}
-
-impl FromStr for Role {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        match text {
-            "owner" => Ok(Self::Owner),
-            "admin" => Ok(Self::Admin),
-            "member" => Ok(Self::Member),
-            _ => Err(UnknownWord("owner, admin, member")),
-        }
-    }
-}
+pub struct UnknownWord(pub(super) &'static str);
 
 impl fmt::Display for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

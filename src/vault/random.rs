@@ -6,8 +6,8 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::error::Error;
-use super::key::fill_random;
 use super::store::Plain;
+use crate::random;
 
 /// `prefix` and 16 letters and digits (95 bits): ids that nobody guesses and nobody chose.
 pub(super) fn id<T: FromStr>(prefix: &str) -> Result<T, Error> {
@@ -21,8 +21,7 @@ pub(super) fn text(chars: usize) -> Result<String, Error> {
     let mut out = String::with_capacity(chars);
     while out.len() < chars {
         let mut bytes = [0; 32];
-        fill_random(&mut bytes)
-            .map_err(|_| Error::unavailable("the system gives no random bytes"))?;
+        fill(&mut bytes)?;
         // 248 is the largest multiple of 62 in a byte; above it some letters would be likelier.
         let fair = bytes.iter().filter(|byte| **byte < 248);
         out.extend(fair.take(chars - out.len()).map(|b| char::from(ALPHABET[usize::from(b % 62)])));
@@ -33,8 +32,12 @@ pub(super) fn text(chars: usize) -> Result<String, Error> {
 /// A positive number of 62 random bits.
 pub(super) fn number() -> Result<i64, Error> {
     let mut bytes = [0; 8];
-    fill_random(&mut bytes).map_err(|_| Error::unavailable("the system gives no random bytes"))?;
+    fill(&mut bytes)?;
     Ok((i64::from_be_bytes(bytes) & (i64::MAX >> 1)).max(1))
+}
+
+fn fill(bytes: &mut [u8]) -> Result<(), Error> {
+    random::fill(bytes).map_err(|_| Error::unavailable("the system gives no random bytes"))
 }
 
 /// JSON in a buffer that is wiped. Its size is found first, since a buffer that grows leaves what

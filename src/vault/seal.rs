@@ -13,7 +13,8 @@ use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
 
-use super::key::{KEY_BYTES, KEY_ID_BYTES, KeyId, MasterKey, NoRandom, fill_random};
+use super::key::{KEY_BYTES, KEY_ID_BYTES, KeyId, MasterKey};
+use crate::random::{self, NoRandom};
 
 /// The master keys that this node knows; the first seals, all of them open.
 #[derive(Clone)]
@@ -38,8 +39,8 @@ pub enum SealError {
     UnknownKey(KeyId),
     #[error("it was changed, damaged or moved from another place")]
     Forged,
-    #[error("the system gives no random bytes")]
-    NoRandom,
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
 }
 
 impl Keys {
@@ -58,7 +59,7 @@ impl Keys {
 
     pub(super) fn seal(&self, place: Place<'_>, secrets: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut data_key = Zeroizing::new([0; KEY_BYTES]);
-        fill_random(data_key.as_mut_slice())?;
+        random::fill(data_key.as_mut_slice())?;
         let body = encrypt(&data_key, &place.authenticated(None), secrets)?;
         let mut sealed = wrap(self.active(), place, &data_key)?;
         sealed.extend_from_slice(&body);
@@ -155,7 +156,7 @@ fn wrap(
 /// The nonce, then the ciphertext and its tag.
 fn encrypt(key: &[u8; KEY_BYTES], aad: &[u8], msg: &[u8]) -> Result<Vec<u8>, SealError> {
     let mut nonce = [0; NONCE_BYTES];
-    fill_random(&mut nonce)?;
+    random::fill(&mut nonce)?;
     let cipher = XChaCha20Poly1305::new(key.into());
     let sealed = cipher
         .encrypt(&XNonce::from(nonce), Payload { msg, aad })
@@ -174,12 +175,6 @@ fn decrypt(
         .decrypt(&XNonce::from(*nonce), Payload { msg, aad })
         .map(Zeroizing::new)
         .map_err(|_| SealError::Forged)
-}
-
-impl From<NoRandom> for SealError {
-    fn from(_: NoRandom) -> Self {
-        Self::NoRandom
-    }
 }
 
 const FORMAT: u8 = 1;

@@ -131,6 +131,37 @@ impl Vault {
         Ok(self.store.change(None, query).await? > 0)
     }
 
+    /// A member's, the latest first.
+    pub async fn sessions_of(&self, member: &MemberId) -> Result<Vec<Session>, Error> {
+        let query = "SELECT * FROM session WHERE member = $1 AND expires_at > $2 \
+                     ORDER BY created_at DESC, digest";
+        let query = sql(query).bind(member.to_string()).bind(self.store.now());
+        self.store.all(query).await?.iter().map(session_of).collect()
+    }
+
+    /// Sets a member's password and ends their sessions, except the one in which it was changed.
+    pub async fn change_password(
+        &self,
+        member: &MemberId,
+        hash: &str,
+        keep: TokenDigest,
+    ) -> Result<bool, Error> {
+        let (member, hash, now) = (member.to_string(), hash.to_owned(), self.store.now());
+        self.store
+            .write(move |tx| {
+                Box::pin(async move {
+                    let update = "UPDATE member SET password_hash = $1, updated_at = $2 \
+                                  WHERE id = $3";
+                    let update = sql(update).bind(hash).bind(now).bind(member.clone());
+                    let changed = tx.run(update).await? > 0;
+                    let others = sql("DELETE FROM session WHERE member = $1 AND digest <> $2");
+                    tx.run(others.bind(member).bind(keep.to_hex())).await?;
+                    Ok(changed)
+                })
+            })
+            .await
+    }
+
     /// All of a member's, as after a change of the password.
     pub async fn delete_sessions_of(&self, member: &MemberId) -> Result<u64, Error> {
         let query = sql("DELETE FROM session WHERE member = $1").bind(member.to_string());

@@ -20,6 +20,8 @@ pub struct Policy {
     pub images: Vec<String>,
     /// It opens a window and hears from it.
     pub opens_windows: bool,
+    /// Its forms tell this server where they come from; without it browsers hide that from us, too.
+    pub tells_origin: bool,
 }
 
 impl Policy {
@@ -39,10 +41,11 @@ impl Policy {
 
     fn apply(&self, headers: &mut HeaderMap) {
         let opener = if self.opens_windows { "same-origin-allow-popups" } else { "same-origin" };
+        let referrer = if self.tells_origin { "same-origin" } else { "no-referrer" };
         let fixed = [
             (CONTENT_TYPE, "text/html; charset=utf-8"),
             (CACHE_CONTROL, "no-store"),
-            (REFERRER_POLICY, "no-referrer"),
+            (REFERRER_POLICY, referrer),
             (X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (HeaderName::from_static("cross-origin-opener-policy"), opener),
         ];

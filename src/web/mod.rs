@@ -6,6 +6,7 @@ pub mod assets;
 mod connect;
 pub mod html;
 mod tls;
+pub mod workspace;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub use connect::Connect;
 pub use tls::Tls;
+pub use workspace::Workspace;
 
 use crate::api::Api;
 use crate::forward::{Activity, Body, Refusal, Switched, UpgradeSlot, Watched};
@@ -39,6 +41,8 @@ pub struct Web {
     pub hosts: Vec<Host>,
     /// Connecting accounts in the browser, where there is a store.
     pub connect: Option<Connect>,
+    /// The pages of members, where there is a store.
+    pub workspace: Option<Arc<Workspace>>,
     /// Set: it speaks https itself.
     pub tls: Option<Tls>,
 }
@@ -126,7 +130,7 @@ impl Web {
     async fn answer(
         &self,
         peer: SocketAddr,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         upgrade: UpgradeSlot,
     ) -> Response<Body> {
         if !self.is_addressed_by(&request) {
@@ -135,6 +139,12 @@ impl Web {
                 found: "another name".to_owned(),
             };
             return refusal.into_response(self.doors.forwarder.next_id());
+        }
+        if let Some(workspace) = &self.workspace {
+            request = match workspace.answer(peer.ip(), request).await {
+                Ok(page) => return page,
+                Err(request) => request,
+            };
         }
         if let Some(connect) = self.connect.as_ref().filter(|_| Connect::owns(request.uri().path()))
         {

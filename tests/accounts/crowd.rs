@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use countersign::credentials::random_share;
 use countersign::ids::AccountId;
 use countersign::oauth::{Expiry, schedule};
+use countersign::random;
 use countersign::vault::{Account, Credentials, NewAccount, Owner, Tokens, Validity};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -138,7 +138,7 @@ async fn crowd(house: &House, number: usize, life: Duration) -> Vec<Account> {
                         auth,
                         obtained_at,
                         Expiry::At(expires_at),
-                        random_share(),
+                        random::share(),
                     ),
                 },
             };

@@ -329,7 +329,7 @@ refresh = {{ rotates = true }}
 pub async fn open_shop(site: &Site) -> Workshop {
     let source = Source { file: Some(site.path("countersign.toml")), env: Vec::new() };
     let loaded = load(&source).unwrap_or_else(|error| panic!("{error}"));
-    Workshop::open(loaded.config).await.unwrap_or_else(|error| panic!("{error}"))
+    Workshop::open(loaded.config, "test").await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 pub async fn tls_to(site: &Site) -> Arc<ClientConfig> {

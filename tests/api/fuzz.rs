@@ -24,7 +24,7 @@ async fn the_document_is_true_whatever_is_asked() {
         .args(["--header", &format!("Authorization: Bearer {}", site.token)])
         .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"])
         .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "8", "--seed", "1"])
-        .args(["--workers", "4", "--max-time", "45", "--no-color"])
+        .args(["--workers", "4", "--max-time", "30", "--no-color"])
         .args(["--exclude-path-regex", "proxy"])
         .stdin(Stdio::null())
         .kill_on_drop(true);

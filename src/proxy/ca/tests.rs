@@ -43,7 +43,7 @@ fn ignoring_constraints(mut ca: CertificateAuthority) -> CertificateAuthority {
 
 fn leaf_of(ca: &CertificateAuthority, name: &str) -> CertificateDer<'static> {
     let now = ca.clock.now();
-    let serial = serial(ca.base.crypto_provider()).expect("a serial");
+    let serial = serial().expect("a serial");
     let params = leaf_params(&host(name), now - BACKDATE, now + MAX_LEAF_LIFETIME, serial);
     params.signed_by(&ca.leaf_keys, &ca.issuer).expect("a leaf").der().clone()
 }

@@ -16,6 +16,7 @@ use crate::connect::{self, Asked, Connected, News, Standing, Visit, Wish};
 use crate::forward::Body;
 use crate::inject::Properties;
 use crate::oauth::{Callback, state_param};
+use crate::random::NoRandom;
 use crate::secret::{Secret, TokenDigest};
 use crate::telemetry::{AuditEvent, AuthFailure};
 use crate::vault::{Outcome, PendingFlow};
@@ -83,7 +84,7 @@ impl Connect {
         let redirect_uri = registered.filter(|uri| uri.ends_with("/connect/callback"));
         let redirect_uri = redirect_uri.unwrap_or(own);
         let authorization = self.connector.authorize(wish, &redirect_uri)?;
-        let browser = browser_or_new(asking).ok_or(crate::oauth::Error::Random)?;
+        let browser = browser_or_new(asking).ok_or(NoRandom)?;
         let secure = redirect_uri.starts_with("https:");
         let kept = Kept { purpose, browser: digest(&browser), redirect_uri };
         let fields =

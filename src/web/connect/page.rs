@@ -11,8 +11,9 @@ use super::request::Asking;
 use super::view::{AppMark, AppPage, Choose, Details, End, Listed, Scope, Shell, WayLink, back};
 use super::words::spoken;
 use crate::catalog::{App, Auth, AuthKind};
-use crate::connect::{MOST_ACCOUNTS, Offer, OfferedWay, Standing, Visit, Way, Wish, unguessable};
+use crate::connect::{MOST_ACCOUNTS, Offer, OfferedWay, Standing, Visit, Way, Wish};
 use crate::forward::Body;
+use crate::random;
 use crate::vault::Outcome;
 use crate::web::html::{Policy, page};
 
@@ -154,8 +155,8 @@ impl Connect {
         let attempt = match &params.attempt {
             Some(attempt) => attempt.clone(),
             None => {
-                let fresh = unguessable().map_err(|_| gone())?;
-                fresh.expose().chars().take(32).collect()
+                let fresh = random::token("", 16).map_err(|_| gone())?;
+                fresh.expose().to_owned()
             }
         };
         let params = Params { auth: Some(auth.id.clone()), ..params.with_attempt(Some(&attempt)) };
@@ -280,7 +281,13 @@ fn policy(visit: Option<&Visit>, forms: &[String]) -> Policy {
         Some(visit) => visit.token.details.allowed_origins.clone(),
         None => vec!["*".to_owned()],
     };
-    Policy { forms: forms.to_vec(), framed_by, images: Vec::new(), opens_windows: true }
+    Policy {
+        forms: forms.to_vec(),
+        framed_by,
+        images: Vec::new(),
+        opens_windows: true,
+        tells_origin: true,
+    }
 }
 
 /// Where the form of a provider's consent leads to, by way of a redirect.

@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::connect::{self, Refused};
-use crate::oauth::{self, Class, TokenError};
+use crate::oauth::{Class, TokenError};
+use crate::random;
 use crate::vault;
 
 /// One page of the many.
@@ -56,7 +57,7 @@ pub struct Told {
 
 impl Problem {
     pub fn new(kind: Kind, said: Option<String>) -> Self {
-        let id: String = oauth::random_hex().unwrap_or_default().chars().take(8).collect();
+        let id = random::token("", 4).map(|id| id.expose().to_owned()).unwrap_or_default();
         let problem = Self { kind, said, id };
         let (kind, said) = (problem.kind, problem.said.as_deref().unwrap_or_default());
         tracing::info!(id = %problem.id, ?kind, said, "nothing was connected");

@@ -15,8 +15,8 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use url::form_urlencoded;
 
-use crate::connect::unguessable;
 use crate::forward::Body;
+use crate::random;
 use crate::secret::{Secret, TokenDigest};
 use crate::web::html::{Message, Policy};
 
@@ -93,7 +93,7 @@ pub fn digest(browser: &Secret) -> String {
 
 /// The browser's own mark, or a new one: two flows at a time in two tabs have the same.
 pub fn browser_or_new(asking: &Asking) -> Option<Secret> {
-    asking.browser().or_else(|| unguessable().ok())
+    asking.browser().or_else(|| random::token("", 32).ok())
 }
 
 async fn form(body: Incoming) -> Option<String> {

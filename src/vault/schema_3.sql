@@ -1,4 +1,4 @@
--- What connecting by a page, by API and by program needs beyond version 1.
+-- Version 3: what connecting by a page, by API and by program needs.
 
 -- What came of an attempt with a connect token, for the window that waits for it and for whoever
 -- comes back to it. `state_digest` and `browser` are those of a flow through a provider.
@@ -20,21 +20,6 @@ ALTER TABLE webhook ADD COLUMN secrets_key TEXT;
 
 -- A data URL of an image.
 ALTER TABLE project ADD COLUMN logo TEXT;
-
--- Values and a client that accounts of an app are connected with in one project.
-CREATE TABLE app_override (
-    id TEXT NOT NULL PRIMARY KEY,
-    project TEXT NOT NULL REFERENCES project (id) ON DELETE CASCADE,
-    name TEXT NOT NULL,
-    app TEXT NOT NULL,
-    oauth_client TEXT REFERENCES oauth_client (id),
-    secrets BYTES NOT NULL,
-    secrets_key TEXT NOT NULL,
-    field_names TEXT NOT NULL,
-    created_at BIGINT NOT NULL,
-    updated_at BIGINT NOT NULL
-);
-CREATE INDEX app_override_project ON app_override (project);
 
 -- Public keys by which API clients prove themselves (RFC 7523), and the assertions that were used.
 CREATE TABLE api_client_key (

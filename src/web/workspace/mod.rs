@@ -1,0 +1,282 @@
+//! The workspace: what members do in the browser, behind a login.
+//!
+//! [`Workspace::answer`] takes every request for it: session, origin and token of a form, then the
+//! one function of the page. Pages are forms and links and work without scripts. Whether a member
+//! may do something is asked of `policy::access`, on every request, by whoever does it
+//! ([`Visit::account`]). Rules: DESIGN.md §9 and §10.
+
+mod accounts;
+mod connect;
+mod form;
+mod guard;
+mod login;
+mod members;
+mod oauth_clients;
+mod password;
+mod session;
+mod settings;
+mod shell;
+mod trouble;
+mod visit;
+mod welcome;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::hmac;
+use http::header::ACCEPT;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+
+pub use form::Form;
+pub use shell::{Confirm, Moment, Paging, Section, Shell, counted};
+pub use trouble::Trouble;
+pub use visit::{Flash, Visit};
+
+use crate::config::Login;
+use crate::connect::Connector;
+use crate::credentials::Keeper;
+use crate::forward::{Body, Forwarder};
+use crate::random;
+use crate::secret::TokenDigest;
+use crate::vault::{self, InvitationDetails, InvitationKind, Role, Vault};
+use form::{is_from_here, local_path};
+use guard::Guard;
+use password::Hasher;
+use shell::Theme;
+use visit::{append_cookie, see_other};
+
+pub struct Workspace {
+    forwarder: Arc<Forwarder>,
+    keeper: Arc<Keeper>,
+    connector: Connector,
+    /// How people reach this server, without a slash at the end.
+    base: String,
+    /// They reach it over https.
+    secure: bool,
+    login: Login,
+    /// Seals what goes through browsers.
+    key: hmac::Key,
+    guard: Guard,
+    hasher: Hasher,
+}
+
+/// The name of the workspace's key among the store's sealed items.
+const KEY_ITEM: &str = "workspace";
+/// The first owner's link is good until it is used; this is only for the column.
+const FIRST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// A choice of colours is kept this long.
+const THEME_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+impl Workspace {
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn open(
+        forwarder: Arc<Forwarder>,
+        keeper: Arc<Keeper>,
+        base: &str,
+        login: Login,
+    ) -> Result<Self, vault::Error> {
+        let fresh = random::token("", 32).map_err(|_| vault::Error::no_random())?;
+        let key = keeper.vault().sealed_item_or(KEY_ITEM, &fresh).await?;
+        Ok(Self {
+            connector: Connector::new(keeper.clone()),
+            forwarder,
+            keeper,
+            secure: base.starts_with("https:"),
+            base: base.trim_end_matches('/').to_owned(),
+            login,
+            key: hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes()),
+            guard: Guard::default(),
+            hasher: Hasher::default(),
+        })
+    }
+
+    /// The link by which the first owner comes in, while there is no member. A new one each time:
+    /// only its digest is kept.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub async fn first_owner_link(&self) -> Result<Option<String>, vault::Error> {
+        if !self.vault().members().await?.is_empty() {
+            return Ok(None);
+        }
+        let token = random::token("", 32).map_err(|_| vault::Error::no_random())?;
+        let details = InvitationDetails {
+            kind: InvitationKind::First,
+            email: None,
+            role: Role::Owner,
+            member: None,
+            invited_by: None,
+            expires_at: self.now() + FIRST_LIFE,
+        };
+        let digest = TokenDigest::of(token.expose().as_bytes());
+        self.vault().create_invitation(digest, &details).await?;
+        Ok(Some(format!("{}/welcome?token={}", self.base, token.expose())))
+    }
+
+    fn vault(&self) -> &Vault {
+        self.keeper.vault()
+    }
+
+    fn now(&self) -> SystemTime {
+        self.keeper.clock().now()
+    }
+
+    /// The answer, or the request back if it is another room's.
+    ///
+    /// # Errors
+    /// The request, untouched.
+    pub async fn answer(
+        &self,
+        peer: IpAddr,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Request<Incoming>> {
+        if !self.owns(&request) {
+            return Err(request);
+        }
+        let (parts, body) = request.into_parts();
+        Ok(Box::pin(self.take(peer, parts, body)).await)
+    }
+
+    fn owns(&self, request: &Request<Incoming>) -> bool {
+        let path = request.uri().path();
+        match first_segment(path) {
+            "" => path == "/" && wants_a_page(request),
+            "connect" => connect::is_our_callback(self, request),
+            first => OURS.contains(&first),
+        }
+    }
+
+    async fn take(&self, peer: IpAddr, parts: Parts, body: Incoming) -> Response<Body> {
+        if self.forwarder.check(&parts).is_err() {
+            return Trouble::Bad("This request is malformed.".to_owned()).told();
+        }
+        let form = match self.form(&parts, body).await {
+            Ok(form) => form,
+            Err(trouble) => return trouble.told(),
+        };
+        let who = match self.logged_in(&parts.headers).await {
+            Ok(who) => who,
+            Err(error) => return Trouble::from(error).told(),
+        };
+        let visitor = Visitor { workspace: self, peer, parts: &parts, form: &form };
+        if let Some(answer) = visitor.without_login(who.is_some()).await {
+            return answer.unwrap_or_else(|trouble| trouble.told());
+        }
+        let Some(who) = who else { return ask_to_log_in(&parts) };
+        if parts.method == Method::POST && !session::same(form.raw("csrf"), &who.csrf) {
+            return Trouble::Forged.told();
+        }
+        let visit = Visit::new(self, who, peer, &parts, form);
+        let path: Vec<&str> = parts.uri.path().split('/').skip(1).collect();
+        let answer = route(&visit, &path).await;
+        answer.unwrap_or_else(|trouble| trouble.told_to(&visit))
+    }
+
+    async fn form(&self, parts: &Parts, body: Incoming) -> Result<Form, Trouble> {
+        match parts.method {
+            Method::GET | Method::HEAD => return Ok(Form::default()),
+            Method::POST => {}
+            _ => return Err(Trouble::Method),
+        }
+        if !is_from_here(&parts.headers) {
+            return Err(Trouble::Forged);
+        }
+        form::read(&parts.headers, body).await.map_err(|unread| {
+            Trouble::Bad(match unread {
+                form::Unread::NotAForm => "That is not a form of this page.".to_owned(),
+                form::Unread::TooLong => "That is too long to be taken.".to_owned(),
+                form::Unread::Broken => "The form did not arrive whole; send it again.".to_owned(),
+            })
+        })
+    }
+}
+
+/// First segments of paths that are pages of the workspace.
+const OURS: [&str; 8] =
+    ["accounts", "invitation", "login", "logout", "members", "settings", "theme", "welcome"];
+
+/// A page for each path; each says itself what it does with GET and POST.
+async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<Body>, Trouble> {
+    match path {
+        [""] => Ok(see_other(Section::Accounts.href())),
+        ["accounts", "connect", rest @ ..] => connect::route(visit, rest).await,
+        ["accounts", rest @ ..] => accounts::route(visit, rest).await,
+        ["members", rest @ ..] => members::route(visit, rest).await,
+        ["oauth-clients", rest @ ..] => oauth_clients::route(visit, rest).await,
+        ["settings", rest @ ..] => settings::route(visit, rest).await,
+        ["connect", "callback"] => connect::finish(visit).await,
+        ["logout"] => login::log_out(visit).await,
+        _ => Err(Trouble::NotFound),
+    }
+}
+
+/// Somebody of whom it does not matter yet who they are.
+struct Visitor<'w> {
+    workspace: &'w Workspace,
+    peer: IpAddr,
+    parts: &'w Parts,
+    form: &'w Form,
+}
+
+impl Visitor<'_> {
+    /// The answer for a path that needs no login.
+    async fn without_login(&self, logged_in: bool) -> Option<Result<Response<Body>, Trouble>> {
+        Some(match self.parts.uri.path() {
+            "/login" if logged_in && self.parts.method == Method::GET => {
+                Ok(see_other(&login::next_of(&self.query())))
+            }
+            "/login" => login::log_in(self).await,
+            "/welcome" | "/invitation" => welcome::answer(self).await,
+            "/theme" => self.choose_theme(),
+            _ => return None,
+        })
+    }
+
+    fn query(&self) -> Form {
+        Form::parse(self.parts.uri.query().unwrap_or_default().as_bytes())
+    }
+
+    fn theme(&self) -> Theme {
+        Theme::of(self.workspace, &self.parts.headers)
+    }
+
+    fn choose_theme(&self) -> Result<Response<Body>, Trouble> {
+        if self.parts.method != Method::POST {
+            return Err(Trouble::NotFound);
+        }
+        let theme = Theme::named(self.form.text("theme")).ok_or(Trouble::NotFound)?;
+        let mut response = see_other(local_path(self.form.text("back")).unwrap_or("/"));
+        let cookie = self.workspace.set_cookie("theme", theme.name(), Some(THEME_LIFE));
+        append_cookie(&mut response, &cookie);
+        Ok(response)
+    }
+}
+
+/// Where providers send browsers back to: what operators register with them.
+fn redirect_uri(workspace: &Workspace) -> String {
+    format!("{}/connect/callback", workspace.base)
+}
+
+/// A form cannot be sent again after a login, a page can be shown.
+fn ask_to_log_in(parts: &Parts) -> Response<Body> {
+    if parts.method == Method::POST {
+        return Trouble::Forged.told();
+    }
+    let address = parts.uri.path_and_query().map_or("/", |address| address.as_str());
+    let next: String = url::form_urlencoded::byte_serialize(address.as_bytes()).collect();
+    see_other(&format!("/login?next={next}"))
+}
+
+fn first_segment(path: &str) -> &str {
+    path.trim_start_matches('/').split('/').next().unwrap_or_default()
+}
+
+/// The start page is for people; programs and `curl` are told what this server is.
+fn wants_a_page(request: &Request<Incoming>) -> bool {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    request.method() == Method::GET && accept.is_some_and(|accept| accept.contains("text/html"))
+}
