@@ -6,7 +6,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName,
@@ -34,8 +33,6 @@ use crate::proxy::{aim, join};
 use crate::telemetry::Door;
 use crate::vault::Account;
 
-/// From the call to the head of the answer, all hops together.
-const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_HOPS: usize = 5;
 
 /// One call, decided but for its target.
@@ -75,14 +72,16 @@ impl Api {
         let headers = target::headers(&parts.headers)?;
         let caller: CallerId = principal.name().parse().map_err(|_| Failure::Internal)?;
         let identity = Identity::of_account(caller, principal.digest(), &account, slot.clone());
-        let world = self.forwarder.world();
+        let (world, app) = (self.forwarder.world(), account.app.clone());
         let call = Call { api: self, world, client, identity, slot, account };
         let (target, path) = call.aim(named)?;
         let body = Some(body).filter(|body| !body.is_end_stream());
         let hop = Hop { method: parts.method.clone(), target, path, headers, body };
-        match timeout(PATIENCE, call.follow(hop, &parts)).await {
+        // From the call to the head of the answer, all hops together.
+        let patience = self.settings.patience_with(app.as_str());
+        match timeout(patience, call.follow(hop, &parts)).await {
             Ok(answered) => answered,
-            Err(_) => Err(Failure::Timeout("the API did not answer within 30 s")),
+            Err(_) => Err(Failure::Timeout(patience)),
         }
     }
 

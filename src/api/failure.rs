@@ -33,8 +33,8 @@ pub enum Failure {
     TooLarge(usize),
     #[error("Throttled: try again in {retry_after_s} s")]
     Throttled { retry_after_s: u64 },
-    #[error("{0}")]
-    Timeout(&'static str),
+    #[error("the API did not answer within {} s", .0.as_secs_f64())]
+    Timeout(std::time::Duration),
     #[error("the store is not available: try again")]
     Unavailable,
     #[error("something here is not as it should be; the server's log says what")]

@@ -1,10 +1,13 @@
 //! How often something may be asked. Per process: a bound on what one token can cost, not an
 //! account of it.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
 
 use super::failure::Failure;
 use super::principal::{Principal, Tenancy};
@@ -20,6 +23,8 @@ const MAX_KEYS: usize = 10_000;
 pub struct Limits {
     tokens: DefaultKeyedRateLimiter<TokenDigest>,
     browsers: DefaultKeyedRateLimiter<TokenDigest>,
+    /// Those that clients set for themselves, with how they were set.
+    own: Mutex<HashMap<TokenDigest, (Quota, Arc<DefaultDirectRateLimiter>)>>,
 }
 
 impl Default for Limits {
@@ -27,6 +32,7 @@ impl Default for Limits {
         Self {
             tokens: RateLimiter::keyed(Quota::per_minute(TOKENS_PER_MINUTE)),
             browsers: RateLimiter::keyed(Quota::per_minute(BROWSER_PER_MINUTE)),
+            own: Mutex::default(),
         }
     }
 }
@@ -37,6 +43,30 @@ impl Limits {
     pub fn token_for(&self, tenancy: &Tenancy, user: &str) -> Result<(), Failure> {
         let key = format!("{}\n{}\n{user}", tenancy.project, tenancy.environment);
         check(&self.tokens, TokenDigest::of(key.as_bytes()))
+    }
+
+    /// Of a limit that was named before in this process.
+    pub fn known_quota(&self, digest: TokenDigest) -> Option<Quota> {
+        self.own.lock().get(&digest).map(|(quota, _)| *quota)
+    }
+
+    /// # Errors
+    /// `Throttled`.
+    pub fn own(&self, digest: TokenDigest, quota: Quota) -> Result<(), Failure> {
+        let limiter = {
+            let mut own = self.own.lock();
+            if own.len() > MAX_KEYS {
+                own.clear();
+            }
+            own.entry(digest)
+                .or_insert_with(|| (quota, Arc::new(RateLimiter::direct(quota))))
+                .1
+                .clone()
+        };
+        limiter.check().map_err(|not_until| {
+            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            Failure::Throttled { retry_after_s: wait.as_secs() + 1 }
+        })
     }
 
     /// The operator's own programs are not held up: they have what they need elsewhere.

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod apps;
+mod assertion;
 mod call;
 mod connect_tokens;
 mod cors;
@@ -18,19 +19,22 @@ mod present;
 mod principal;
 mod projects;
 mod random;
+mod rate_limits;
 mod route;
 mod scope;
 mod target;
 mod users;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
+pub use assertion::public_key;
 pub use present::{clean, shown};
 pub use scope::{ALL as ALL_SCOPES, InvalidScopes, Scopes};
 
@@ -52,6 +56,16 @@ pub struct Settings {
     pub url: Option<String>,
     /// The listener speaks TLS itself.
     pub secure: bool,
+    /// How long an API may take to begin its answer to a proxy call.
+    pub patience: Duration,
+    /// The same by app.
+    pub patience_by_app: BTreeMap<String, Duration>,
+}
+
+impl Settings {
+    fn patience_with(&self, app: &str) -> Duration {
+        self.patience_by_app.get(app).copied().unwrap_or(self.patience)
+    }
 }
 
 pub struct Api {
@@ -134,7 +148,11 @@ impl Api {
             Ok(origin) => origin,
             Err(failure) => return cors::allow(failure.into_response(), None),
         };
-        let answered = match self.limits.request_of(&principal) {
+        let within = match self.limits.request_of(&principal) {
+            Ok(()) => self.own_limit(&principal, headers).await,
+            Err(failure) => Err(failure),
+        };
+        let answered = match within {
             Ok(()) => self.dispatch(client, &principal, route, request).await,
             Err(failure) => Err(failure),
         };
@@ -158,6 +176,10 @@ impl Api {
                 let tenancy =
                     self.tenancy(principal, project.as_deref(), request.headers()).await?;
                 Box::pin(self.within(client, principal, &tenancy, what, request)).await
+            }
+            Route::CreateRateLimit => {
+                let (parts, body) = request.into_parts();
+                self.create_rate_limit(principal, &parts.headers, read(body).await?).await
             }
             Route::Projects => self.projects(principal, &query()?).await,
             Route::Project(id) => self.one_project(principal, &id).await,

@@ -1,6 +1,7 @@
 //! `POST /v1/oauth/token`: access tokens for API clients (RFC 6749 §4.4, errors §5.2).
 //!
-//! The SDKs send JSON, forms, and HTTP Basic with a form; one of them insists on exactly 200.
+//! The SDKs send JSON, forms, HTTP Basic with a form, and signed assertions (RFC 7523); one of them
+//! insists on exactly 200.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::Api;
+use super::assertion::{Assertion, JWT_BEARER};
 use super::failure::{self, Failure};
 use super::input::{self, Pairs};
 use super::random::random;
@@ -33,7 +35,8 @@ struct Asked {
     client_id: Option<String>,
     secret: Option<Secret>,
     scope: Option<String>,
-    assertion: bool,
+    assertion_type: Option<String>,
+    assertion: Option<String>,
 }
 
 /// Why there is no token, as RFC 6749 §5.2 names it.
@@ -77,16 +80,17 @@ impl Api {
         if asked.grant_type.as_deref() != Some("client_credentials") {
             return Err(Refused::Grant);
         }
-        if asked.assertion {
-            return Err(Refused::Request(
-                "client assertions are not taken here: send client_secret",
-            ));
-        }
-        let (Some(id), Some(secret)) = (asked.client_id, asked.secret) else {
-            return Err(Refused::Request("client_id and client_secret are needed"));
+        let known = match (&asked.assertion, &asked.secret) {
+            (Some(_), Some(_)) => return Err(Refused::Request("the client proves itself twice")),
+            (Some(assertion), None) => self.asserted_client(headers, &asked, assertion).await?,
+            (None, Some(secret)) => {
+                let Some(id) = &asked.client_id else { return Err(Refused::Request(NEEDED)) };
+                self.known_client(id, secret).await?
+            }
+            (None, None) => return Err(Refused::Request(NEEDED)),
         };
-        let Some(known) = self.known_client(&id, &secret).await? else {
-            self.note_stranger(client, AuthFailure::Invalid, Some(&id))?;
+        let Some(known) = known else {
+            self.note_stranger(client, AuthFailure::Invalid, asked.client_id.as_deref())?;
             return Err(Refused::Client);
         };
         let held = Scopes::stored(&known.details.scopes);
@@ -116,6 +120,35 @@ impl Api {
         }))
     }
 
+    /// By a signature of its own, which is taken once (RFC 7523 §3).
+    async fn asserted_client(
+        &self,
+        headers: &HeaderMap,
+        asked: &Asked,
+        assertion: &str,
+    ) -> Result<Option<ApiClient>, Refused> {
+        if asked.assertion_type.as_deref() != Some(JWT_BEARER) {
+            return Err(Refused::Request("client_assertion_type is not that of a JWT"));
+        }
+        let Some(read) = Assertion::read(assertion) else {
+            return Err(Refused::Request("client_assertion is not a signed JWT"));
+        };
+        let Some(id) = read.client_id() else { return Ok(None) };
+        if asked.client_id.as_deref().is_some_and(|named| named != id) {
+            return Ok(None);
+        }
+        let now = self.now();
+        let known = self.vault().api_client(id).await.map_err(Failure::from)?;
+        let alive = |client: &ApiClient| client.details.expires_at.is_none_or(|at| at > now);
+        let Some(known) = known.filter(alive) else { return Ok(None) };
+        let keys = self.vault().api_client_keys(id).await.map_err(Failure::from)?;
+        let audience = [self.public_url(headers)];
+        let Some(once) = read.verified(&keys, &audience, now) else { return Ok(None) };
+        let name = TokenDigest::of(format!("{id}\n{}", once.id).as_bytes());
+        let first = self.vault().use_assertion(name, once.expires_at).await;
+        Ok(first.map_err(Failure::from)?.then_some(known))
+    }
+
     async fn known_client(&self, id: &str, secret: &Secret) -> Result<Option<ApiClient>, Failure> {
         let given = TokenDigest::of(secret.expose().as_bytes());
         let known = self.vault().api_client(id).await?;
@@ -126,6 +159,8 @@ impl Api {
         }))
     }
 }
+
+const NEEDED: &str = "client_id and client_secret, or client_assertion, are needed";
 
 fn asked(headers: &HeaderMap, body: &[u8]) -> Result<Asked, Refused> {
     let mut asked = match () {
@@ -154,7 +189,8 @@ fn by_json(body: &[u8]) -> Result<Asked, Refused> {
         grant_type: Option<String>,
         client_id: Option<String>,
         client_secret: Option<String>,
-        client_assertion: Option<serde::de::IgnoredAny>,
+        client_assertion_type: Option<String>,
+        client_assertion: Option<String>,
         scope: Option<String>,
     }
     let json: Json = serde_json::from_slice(body)
@@ -164,7 +200,8 @@ fn by_json(body: &[u8]) -> Result<Asked, Refused> {
         client_id: json.client_id,
         secret: json.client_secret.map(Secret::from),
         scope: json.scope,
-        assertion: json.client_assertion.is_some(),
+        assertion_type: json.client_assertion_type,
+        assertion: json.client_assertion,
     })
 }
 
@@ -177,7 +214,8 @@ fn by_form(body: &[u8]) -> Result<Asked, Refused> {
         client_id: one("client_id")?,
         secret: one("client_secret")?.map(Secret::from),
         scope: one("scope")?,
-        assertion: pairs.one("client_assertion")?.is_some(),
+        assertion_type: one("client_assertion_type")?,
+        assertion: one("client_assertion")?,
     })
 }
 

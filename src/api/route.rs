@@ -19,6 +19,7 @@ pub enum Route {
     App(String),
     Categories,
     Category(String),
+    CreateRateLimit,
     Projects,
     CreateProject,
     Project(String),
@@ -83,6 +84,9 @@ impl Route {
             ["apps", id] => return get(method, Self::App(decoded(id)?)),
             ["app_categories"] => return get(method, Self::Categories),
             ["app_categories", id] => return get(method, Self::Category(decoded(id)?)),
+            ["rate_limits"] => {
+                return only(method, &Method::POST, "POST", Self::CreateRateLimit);
+            }
             ["projects", "info"] => {}
             ["projects", rest @ ..] if project.is_none() => return Self::project(method, rest),
             _ => {}
@@ -155,7 +159,7 @@ fn refused(parts: &[&str]) -> Failure {
         ["proxy", _, ..] => Failure::Method { allow: "GET, POST, PUT, PATCH, DELETE" },
         ["oauth_apps"] => Failure::Method { allow: "GET, POST" },
         ["oauth_apps", _] => Failure::Method { allow: "GET, PUT, DELETE" },
-        ["app_overrides" | "rate_limits", ..] => Failure::Elsewhere(NOTHING),
+        ["app_overrides", ..] => Failure::Elsewhere(NOTHING),
         ["usage", ..] => Failure::Elsewhere("usage is Pipedream's billing; countersign has none"),
         ["webhook", ..] => Failure::Elsewhere(
             "a project's webhook gets the events of triggers, which belong to Pipedream's component \

@@ -4,20 +4,31 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use super::{ask, in_workshop, note, projects, show, token};
-use crate::api::{ALL_SCOPES, Scopes};
+use crate::api::{ALL_SCOPES, Scopes, public_key};
 use crate::config::duration;
 use crate::secret::TokenDigest;
 use crate::serve::{Source, Workshop};
-use crate::vault::{ApiClient, ApiClientDetails};
+use crate::vault::{ApiClient, ApiClientDetails, ApiClientKey};
 
 #[derive(clap::Subcommand)]
 pub enum ApiClientsCommand {
     /// Make an id and a secret for a program that uses the API or an SDK; the secret is shown once
     Add(NewClient),
+    /// Give a client a public key, so that it proves itself by signing (private_key_jwt)
+    Key {
+        /// Id or name
+        client: String,
+        /// The public key in PEM: P-256 (ES256) or RSA (RS256)
+        #[arg(long, value_name = "FILE")]
+        public_key: std::path::PathBuf,
+        /// The id of that key; another key of the same id is replaced
+        #[arg(long, value_name = "KID")]
+        key_id: String,
+    },
     /// List them, without their secrets
     List {
         /// Print JSON
@@ -59,6 +70,9 @@ pub async fn run(
 ) -> anyhow::Result<u8> {
     in_workshop(source, async |shop| match command {
         ApiClientsCommand::Add(new) => add(shop, new, out).await,
+        ApiClientsCommand::Key { client, public_key, key_id } => {
+            key(shop, client, public_key, key_id, out).await
+        }
         ApiClientsCommand::List { json } => list(shop, *json, out).await,
         ApiClientsCommand::Remove { client, yes } => remove(shop, client, *yes, out).await,
     })
@@ -146,6 +160,28 @@ async fn find(shop: &Workshop, named: &str) -> anyhow::Result<ApiClient> {
             bail!("there is no API client \"{named}\"; `countersign api-clients list` shows them")
         }
     }
+}
+
+async fn key(
+    shop: &Workshop,
+    named: &str,
+    file: &std::path::Path,
+    kid: &str,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let client = find(shop, named).await?;
+    let pem = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    if public_key(&pem).is_none() {
+        bail!(
+            "{}: not a public key in PEM; `openssl pkey -in KEY -pubout` makes one of a private key",
+            file.display()
+        );
+    }
+    let key = ApiClientKey { kid: kid.to_owned(), public_key: pem };
+    shop.vault().put_api_client_key(&client.id, &key).await?;
+    note(shop, "api_client_key_added", &client.details.name, kid).await?;
+    writeln!(out, "{} may sign with the key {kid}", client.details.name)?;
+    Ok(())
 }
 
 async fn remove(

@@ -130,6 +130,10 @@ pub struct Web {
     pub public_url: Option<String>,
     /// Set: it speaks https itself.
     pub tls: Option<WebTls>,
+    /// How long an API may take to begin its answer to a proxy call.
+    pub call_timeout: Duration,
+    /// The same by app.
+    pub call_timeouts: BTreeMap<String, Duration>,
 }
 
 /// `[web.tls]`: whose certificate browsers see.

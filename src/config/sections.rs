@@ -1,6 +1,7 @@
 //! The sections with fixed keys, and their defaults. `config/countersign.toml` says the same to
 //! people, and a test holds the two together.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -71,9 +72,19 @@ pub(super) fn web(table: &Table<'_>, base: &Path) -> Web {
         hosts: table.list("hosts", host).unwrap_or_default(),
         public_url: table.text("public_url", public_url),
         tls: web_tls(&table.table("tls"), base),
+        call_timeout: time(table, "call_timeout", 30),
+        call_timeouts: call_timeouts(&table.table("call_timeouts")),
     };
     table.done();
     web
+}
+
+fn call_timeouts(table: &Table<'_>) -> BTreeMap<String, Duration> {
+    let one = |(app, value): (&str, Value<'_>)| {
+        let read = value.or_say(value.text().and_then(|text| duration(&text)))?;
+        Some((app.to_owned(), read))
+    };
+    table.entries().into_iter().filter_map(one).collect()
 }
 
 pub(super) fn login(table: &Table<'_>, base: &Path) -> Login {

@@ -73,7 +73,7 @@ pub enum Refused {
     NoClient,
     #[error("this token is for another OAuth client")]
     OtherClient,
-    #[error("no such app override in this project")]
+    #[error("there are no app overrides here")]
     NoOverride,
     #[error("{app} needs an OAuth client, and none is set up here")]
     NotSetUp { app: String },
@@ -113,6 +113,9 @@ impl Connector {
     /// # Errors
     /// When there is none.
     pub async fn offer(&self, visit: &Visit, asked: &Asked) -> Result<Offer, Refused> {
+        if asked.app_override.is_some() {
+            return Err(Refused::NoOverride);
+        }
         let reconnect = match &asked.account {
             None => None,
             Some(id) => Some(self.own_account(visit, id).await?),

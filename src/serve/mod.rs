@@ -293,6 +293,8 @@ impl Running {
             export: self.config.vault.export,
             url: self.config.web.public_url.clone(),
             secure: self.config.web.tls.is_some(),
+            patience: self.config.web.call_timeout,
+            patience_by_app: self.config.web.call_timeouts.clone(),
         };
         Some(Api::new(self.forwarder.clone(), keeper, settings))
     }

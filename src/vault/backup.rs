@@ -261,7 +261,6 @@ const TABLES: &[&str] = &[
     "api_client",
     "api_client_key",
     "rate_limit",
-    "app_override",
     "webhook",
     "sealed_item",
 ];

@@ -6,6 +6,7 @@
 
 mod account;
 mod accounts;
+mod assertions;
 mod backup;
 mod callers;
 mod census;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 
 pub use account::{Account, Credentials, Health, HealthError, Owner, Tokens};
 pub use accounts::{NewAccount, Reconnected, Validity};
+pub use assertions::{ApiClientKey, OwnLimit};
 pub use backup::BackupError;
 pub use callers::{Binding, CallerDetails, CallerToken, StoredCaller};
 pub use changes::{Change, Changes};

@@ -165,7 +165,6 @@ const SEALED: &[Sealed] = &[
         version: "0",
     },
     Sealed { table: "webhook", id: "id", column: "secrets", key: "secrets_key", version: "0" },
-    Sealed { table: "app_override", id: "id", column: "secrets", key: "secrets_key", version: "0" },
     Sealed { table: "sealed_item", id: "name", column: "secret", key: "secret_key", version: "0" },
 ];
 /// Short transactions: a refresh must not wait for a rotation.

@@ -21,21 +21,6 @@ ALTER TABLE webhook ADD COLUMN secrets_key TEXT;
 -- A data URL of an image.
 ALTER TABLE project ADD COLUMN logo TEXT;
 
--- Values and a client that accounts of an app are connected with in one project.
-CREATE TABLE app_override (
-    id TEXT NOT NULL PRIMARY KEY,
-    project TEXT NOT NULL REFERENCES project (id) ON DELETE CASCADE,
-    name TEXT NOT NULL,
-    app TEXT NOT NULL,
-    oauth_client TEXT REFERENCES oauth_client (id),
-    secrets BYTES NOT NULL,
-    secrets_key TEXT NOT NULL,
-    field_names TEXT NOT NULL,
-    created_at BIGINT NOT NULL,
-    updated_at BIGINT NOT NULL
-);
-CREATE INDEX app_override_project ON app_override (project);
-
 -- Public keys by which API clients prove themselves (RFC 7523), and the assertions that were used.
 CREATE TABLE api_client_key (
     client TEXT NOT NULL REFERENCES api_client (id) ON DELETE CASCADE,

@@ -187,3 +187,13 @@ async fn nobody_brings_a_credential_of_their_own_instead() {
     site.send(request.body(Full::default()).unwrap()).await.expect(200);
     site.close().await;
 }
+
+#[tokio::test]
+async fn an_app_may_be_given_more_or_less_time() {
+    let site = Site::start_with("call_timeouts = { acme = \"300ms\" }").await;
+    let acme = site.acme("ann").await;
+    let hang = format!("http://api.acme.test:{}/hang", site.origin.address.port());
+    let late = site.call(&site.token, "GET", &hang, "ann", &acme).await.expect(504);
+    assert_eq!(late.error(), "the API did not answer within 0.3 s");
+    site.close().await;
+}

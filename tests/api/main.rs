@@ -14,6 +14,7 @@ mod accounts;
 mod call;
 mod chromium;
 mod examples;
+mod fuzz;
 mod hostile;
 mod page;
 mod sdks;

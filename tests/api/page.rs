@@ -338,6 +338,7 @@ async fn a_page_is_its_tokens_and_nobody_elses() {
         (page_of(&free, "&app=cloud&oauthAppId=oa_nothing"), "The cloud is not set up right"),
         (page_of(&free, "&app=slack&auth=nothing"), "My product wants to use Slack for you"),
         (page_of(&free, "&app=mist"), "The mist is not set up yet"),
+        (page_of(&free, "&app=acme&appOverrideId=x"), "The acme is not set up right"),
     ] {
         assert_eq!(heading(&browser.get(&site, &address).await), said, "{address}");
     }

@@ -199,3 +199,66 @@ async fn a_connect_token_is_not_made_of_nonsense() {
     assert_eq!(site.users().await, 0, "nobody was made of it");
     site.close().await;
 }
+
+#[tokio::test]
+async fn a_client_may_limit_itself() {
+    let site = Site::start().await;
+    let body = json!({ "window_size_seconds": 3600, "requests_per_window": 2 });
+    let made = site.ask("POST", "/v1/connect/rate_limits", Some(body)).await.expect(200).json();
+    let limit = made["token"].as_str().unwrap();
+    let ask = |token: String, limit: String| {
+        let request = Request::builder()
+            .uri(site.url(&site.path("users")))
+            .header("authorization", format!("Bearer {token}"))
+            .header("x-pd-rate-limit", limit);
+        site.send(request.body(Full::default()).unwrap())
+    };
+    for status in [200, 200, 429] {
+        let answer = ask(site.token.clone(), limit.to_owned()).await.expect(status);
+        assert_eq!(answer.header("retry-after").is_some(), status == 429);
+    }
+    site.ask("GET", &site.path("users"), None).await.expect(200);
+    ask(site.token.clone(), "rl_nothing".to_owned()).await.expect(400);
+    for wrong in [json!({ "window_size_seconds": 0, "requests_per_window": 1 }), json!({})] {
+        site.ask("POST", "/v1/connect/rate_limits", Some(wrong)).await.expect(400);
+    }
+    site.close().await;
+}
+
+#[tokio::test]
+async fn a_clients_file_may_be_a_key_that_signs() {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+    use base64::Engine as _;
+    let site = Site::start().await;
+    let (id, _) = site.client(&["*"], None).await;
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key.serialize_der());
+    let pair = pair.unwrap();
+    let public =
+        countersign::vault::ApiClientKey { kid: "k1".to_owned(), public_key: key.public_key_pem() };
+    site.vault.put_api_client_key(&id, &public).await.unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let assertion = |audience: &str, jti: &str| {
+        let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        let header = json!({ "alg": "ES256", "kid": "k1", "typ": "client-authentication+jwt" });
+        let claims = json!({
+            "iss": id, "sub": id, "aud": audience, "iat": now, "exp": now + 60, "jti": jti,
+        });
+        let text =
+            format!("{}.{}", engine.encode(header.to_string()), engine.encode(claims.to_string()));
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let signature = pair.sign(&random, text.as_bytes()).unwrap();
+        json!({
+            "grant_type": "client_credentials", "client_id": id,
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            "client_assertion": format!("{text}.{}", engine.encode(signature)),
+        })
+        .to_string()
+    };
+    let good = assertion(&site.url(""), "one");
+    token(&site, "application/json", None, good.clone()).await.expect(200);
+    token(&site, "application/json", None, good).await.expect(401);
+    let elsewhere = assertion("https://evil.test", "two");
+    token(&site, "application/json", None, elsewhere).await.expect(401);
+    site.close().await;
+}

@@ -1,6 +1,7 @@
 // @pipedream/sdk 2 and 3 as a product's server uses it; only the base URL is ours.
 //   node connect_sdk.mjs pipedream-sdk-3 ORIGIN_OF_THE_API KEY
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 
 const [module, api, key] = process.argv.slice(2);
 const { PipedreamClient } = await import(module);
@@ -55,7 +56,7 @@ const { data: app } = await client.apps.retrieve("acme");
 assert.equal(app.authType, "keys");
 assert.equal(JSON.parse(app.customFieldsJson)[0].name, "api_key");
 assert.ok((await client.appCategories.list()).some(({ name }) => name === "testing"));
-if (client.projects.retrieveInfo) assert.deepEqual((await client.projects.retrieveInfo()).apps, []);
+if (client.projects.retrieveInfo) assert.deepEqual((await client.projects.retrieveInfo()).apps.map(({ nameSlug }) => nameSlug), ["cloud"]);
 if (client.users.list) {
   const users = await client.users.list({ limit: 100 });
   assert.ok(users.data.some(({ externalId }) => externalId === user));
@@ -82,6 +83,19 @@ await assert.rejects(client.proxy.get({ ...mine, url: "https://evil.test/" }), (
   statusCode === 400 && /Domain evil.test is not allowed/.test(body.error));
 await assert.rejects(client.proxy.get({ ...mine, url: `${api}/redirect?http://evil.test/` }), ({ statusCode, body }) =>
   statusCode === 400 && body.details.location === "http://evil.test/");
+
+// By consent, on the page that the link leads to.
+const consenting = "who-consents";
+const made = await client.tokens.create({ externalUserId: consenting, appId: "cloud" });
+// The second generation does not know a token's app.
+execFileSync("node", ["connect_by_page.mjs", `${made.connectLinkUrl}&app=cloud`]);
+const [cloud] = (await client.accounts.list({ externalUserId: consenting, includeCredentials: true })).data;
+assert.equal(cloud.app.nameSlug, "cloud");
+assert.equal(cloud.name, "ann@acme.test");
+assert.equal(cloud.credentials.oauthAccessToken, key);
+const theirs = { externalUserId: consenting, accountId: cloud.id };
+assert.equal((await client.proxy.get({ ...theirs, url: "/echo" })).method, "GET");
+await client.accounts.delete(cloud.id);
 
 if (client.accounts.listByExternalUser) assert.equal((await client.accounts.listByExternalUser(user)).length, 3);
 await client.accounts.deleteByApp("other");

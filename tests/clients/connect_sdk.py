@@ -4,6 +4,8 @@
 """
 
 import json
+import os
+import subprocess
 import sys
 from datetime import datetime
 
@@ -53,7 +55,7 @@ slugs = [app.name_slug for app in client.apps.list(limit=10, sort_key="name_slug
 assert len(slugs) > 20 and "slack" in slugs and len(slugs) == len(set(slugs))
 assert client.apps.retrieve("acme").data.auth_type == "keys"
 assert any(category.name == "testing" for category in client.app_categories.list())
-assert client.projects.retrieve_info().apps == []
+assert [app.name_slug for app in client.projects.retrieve_info().apps] == ["cloud"]
 assert [project.name for project in client.projects.list()] == ["product"]
 assert any(found.external_id == user for found in client.users.list(limit=100))
 
@@ -76,9 +78,27 @@ try:
 except ApiError as error:
     assert error.status_code == 400 and "not allowed" in str(error.body), error
 
+# By consent, on the page that the link leads to.
+made = client.tokens.create(external_user_id="who-consents", app_id="cloud")
+subprocess.run(["node", "connect_by_page.mjs", made.connect_link_url], check=True)
+cloud = next(iter(client.accounts.list(external_user_id="who-consents", include_credentials=True)))
+assert (cloud.app.name_slug, cloud.name) == ("cloud", "ann@acme.test"), cloud
+assert cloud.credentials.oauth_access_token == key
+theirs = {"external_user_id": "who-consents", "account_id": cloud.id}
+assert client.proxy.get("/echo", **theirs)["method"] == "GET"
+client.accounts.delete(cloud.id)
+
 client.accounts.delete_by_app("other")
 client.accounts.delete(account.id)
 assert len(client.accounts.list(external_user_id=user).items) == 1
 client.users.delete_external_user(user.replace(" ", "%20").replace("+", "%2B"))
 assert len(client.accounts.list(external_user_id=user).items) == 0
+# Without a secret: by signing with a key of its own.
+if "COUNTERSIGN_TEST_KEY" in os.environ:
+    signing = Pipedream(
+        client_secret=None,
+        private_key=open(os.environ["COUNTERSIGN_TEST_KEY"], encoding="utf-8").read(),
+        key_id="k1",
+    )
+    assert len(signing.accounts.list(external_user_id=user).items) == 0
 print("all is well")

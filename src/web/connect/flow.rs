@@ -108,7 +108,10 @@ impl Connect {
     pub(super) async fn callback(&self, asking: &Asking) -> Response<Body> {
         match self.arrived(asking).await {
             Ok(response) => response,
-            Err(problem) => self.problem_page(None, &Params::of(&BTreeMap::new()), problem).await,
+            Err(problem) => {
+                let params = Params { link: true, ..Params::of(&BTreeMap::new()) };
+                self.problem_page(None, &params, problem).await
+            }
         }
     }
 
