@@ -21,8 +21,8 @@ test: deps ## install what the tests need, then run every test
 	fi
 
 lint: ## formatting, clippy, and the dependency rules if cargo-deny is there
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 	    $(CARGO) deny --log-level error check bans licenses sources; \
 	else \
@@ -30,7 +30,7 @@ lint: ## formatting, clippy, and the dependency rules if cargo-deny is there
 	fi
 
 fmt: ## format the source
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 deps: ## install the tools and clients that the tests use (Debian, or what is missing elsewhere)
 	@scripts/deps

@@ -33,7 +33,8 @@ macro_rules! name {
 
             fn from_str(text: &str) -> Result<Self, InvalidName> {
                 let valid: fn(u8) -> bool = $valid;
-                let starts_well = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+                let may_start = |b: u8| b.is_ascii_alphanumeric() || (b == b'_' && $kind == "app");
+                let starts_well = text.bytes().next().is_some_and(may_start);
                 if starts_well && text.len() <= $max && text.bytes().all(valid) {
                     return Ok(Self(Arc::from(text)));
                 }
@@ -70,7 +71,7 @@ macro_rules! name {
 
 name!(
     /// An app's slug, `google_sheets`.
-    AppId, "app", 64, "a-z, 0-9, _ and -, starting with a letter or digit",
+    AppId, "app", 64, "a-z, 0-9, _ and -, not starting with -",
     |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-'
 );
 

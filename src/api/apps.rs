@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::failure::{Failure, ok};
 use super::input::{From, Pairs};
 use super::{Api, present};
-use crate::catalog::App;
+use crate::catalog::{App, Card};
 use crate::forward::Body;
 
 const DEFAULT_PAGE: u32 = 10;
@@ -30,9 +30,9 @@ impl Api {
     pub(super) fn apps(&self, query: &Pairs) -> Result<Response<Body>, Failure> {
         let page = query.page(DEFAULT_PAGE)?;
         let catalog = self.keeper.catalog();
-        let mut found: Vec<&Arc<App>> = match query.one("q")? {
-            Some(words) => catalog.search(words),
-            None => catalog.apps().collect(),
+        let mut found: Vec<&Card> = match query.one("q")? {
+            Some(words) => catalog.ranked(words),
+            None => catalog.cards().collect(),
         };
         let wanted: BTreeSet<&str> = query
             .all("category_ids")
@@ -40,14 +40,14 @@ impl Api {
             .filter(|id| !id.is_empty())
             .collect();
         if !wanted.is_empty() {
-            let in_one =
-                |name: &String| wanted.contains(&**name) || wanted.contains(&*category_id(name));
-            found.retain(|app| app.categories.iter().any(in_one));
+            let in_one = |name: &str| wanted.contains(name) || wanted.contains(&*category_id(name));
+            found.retain(|app| app.categories().any(in_one));
         }
         sort(&mut found, query)?;
         let total = found.len() as u64;
         let (shown, more) = cut(&found, &page.from, page.limit as usize)?;
-        let data: Vec<_> = shown.iter().map(|app| present::app(app, None)).collect();
+        let read = shown.iter().filter_map(|card| catalog.app(card.id.as_str()));
+        let data: Vec<_> = read.map(|app| present::app(app, None)).collect();
         let first = shown.first().map(|app| app.id.as_str());
         let last = shown.last().map(|app| app.id.as_str()).filter(|_| more);
         Ok(ok(&present::list(&data, total, first, last)))
@@ -66,8 +66,8 @@ impl Api {
 
     pub(super) fn categories(&self) -> Vec<Value> {
         let catalog = self.keeper.catalog();
-        let names: BTreeSet<&String> = catalog.apps().flat_map(|app| &app.categories).collect();
-        names.into_iter().map(|name| category(name)).collect()
+        let names: BTreeSet<&str> = catalog.cards().flat_map(|card| card.categories()).collect();
+        names.into_iter().map(category).collect()
     }
 
     pub(super) fn one_category(&self, named: &str) -> Result<Response<Body>, Failure> {
@@ -88,13 +88,13 @@ fn category_id(name: &str) -> String {
 }
 
 /// Without a wish: by name of the slug, or, when something was looked for, the best first.
-fn sort(apps: &mut [&Arc<App>], query: &Pairs) -> Result<(), Failure> {
+fn sort(apps: &mut [&Card], query: &Pairs) -> Result<(), Failure> {
     let backwards = match query.one("sort_direction")? {
         None | Some("asc") => false,
         Some("desc") => true,
         Some(_) => return Err(Failure::bad("sort_direction is asc or desc")),
     };
-    let by: fn(&App, &App) -> Ordering = match query.one("sort_key")? {
+    let by: fn(&Card, &Card) -> Ordering = match query.one("sort_key")? {
         None => return Ok(()),
         Some("name") => |a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)),
         // No app is more featured than another.
@@ -107,10 +107,10 @@ fn sort(apps: &mut [&Arc<App>], query: &Pairs) -> Result<(), Failure> {
 
 /// A page of a list, and whether there is more behind it.
 fn cut<'a, 'b>(
-    apps: &'b [&'a Arc<App>],
+    apps: &'b [&'a Card],
     from: &From,
     limit: usize,
-) -> Result<(&'b [&'a Arc<App>], bool), Failure> {
+) -> Result<(&'b [&'a Card], bool), Failure> {
     let at = |id: &String| {
         let found = apps.iter().position(|app| app.id.as_str() == id);
         found.ok_or_else(|| Failure::bad("that cursor is none of this list"))

@@ -78,6 +78,34 @@ fn distance(a: &str, b: &str) -> usize {
     row[row.len() - 1]
 }
 
+/// Whether `a` and `b` are at most `allowed` slips apart: a letter more, less or other, or two
+/// neighbours exchanged.
+pub(super) fn slips(a: &str, b: &str, allowed: usize) -> bool {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len().abs_diff(b.len()) > allowed {
+        return false;
+    }
+    let first: Vec<usize> = (0..=b.len()).collect();
+    let (mut before, mut last) = (Vec::new(), first);
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                let exchanged: &Vec<usize> = &before;
+                least = least.min(exchanged[j - 2] + 1);
+            }
+            row.push(least);
+        }
+        if row.iter().all(|distance| *distance > allowed) {
+            return false;
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()] <= allowed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +121,23 @@ mod tests {
             ("colour", None),
         ] {
             assert_eq!(did_you_mean(word, known), meant, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_a_letter_more_less_or_other_or_two_exchanged() {
+        for (a, b, allowed, close) in [
+            ("slack", "slack", 0, true),
+            ("slak", "slack", 1, true),
+            ("gihtub", "github", 1, true),
+            ("shoppify", "shopify", 1, true),
+            ("striqe", "stripe", 1, true),
+            ("srtipz", "stripe", 1, false),
+            ("srtipz", "stripe", 2, true),
+            ("", "a", 1, true),
+            ("zoom", "box", 1, false),
+        ] {
+            assert_eq!(slips(a, b, allowed), close, "{a} {b}");
         }
     }
 }

@@ -5,17 +5,22 @@
 //! shape: RFC 6749 for OAuth, RFC 9110 §11 for HTTP authentication.
 
 mod attach;
+mod embedded;
+mod entry;
 mod grants;
 mod hosts;
 mod index;
 mod lint;
 mod lint_grants;
 mod mistake;
+pub mod openapi;
 mod parse;
 mod parse_grants;
 mod path;
+pub mod samples;
 mod search;
 mod table;
+pub mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +31,9 @@ use serde_json::Value;
 use crate::host::Host;
 use crate::ids::AppId;
 use crate::inject::{Attachment, Template};
+use entry::Entry;
 
+pub use entry::Card;
 pub use grants::{
     Assertion, CallbackCheck, Capture, ClientAssertion, ClientAuth, DeadSignal, ErrorFields,
     ErrorInReply, FailureSign, FollowUp, Jwt, Lifetime, OAuth1, OAuth2, Param, ParamPlace, Pkce,
@@ -47,7 +54,11 @@ pub struct App {
     pub description: String,
     pub categories: Vec<String>,
     pub docs_url: Option<String>,
+    /// 1 was checked by hand, 2 is agreed by two sources, 3 known from one. `None`: not of ours.
+    pub tier: Option<u8>,
     pub confidence: Confidence,
+    /// Apps with which this one has hosts in common. Names of apps, or one that all of them give.
+    pub shares_hosts_with: Vec<String>,
     /// Never empty; the first is what an account uses that names none.
     pub auths: Vec<Auth>,
     /// The file it came from, for messages.
@@ -65,11 +76,25 @@ pub enum Confidence {
     Single,
 }
 
+impl Confidence {
+    /// What a person is told before connecting; nothing when there is nothing to say.
+    pub fn caution(self) -> Option<&'static str> {
+        match self {
+            Self::Verified => None,
+            Self::Single => {
+                Some("known from one source only: check the hosts before you connect it")
+            }
+        }
+    }
+}
+
 /// One way to authenticate: `[auth.<id>]` in the file.
 #[derive(Debug, Clone)]
 pub struct Auth {
     pub id: String,
     pub kind: AuthKind,
+    /// Of this way alone; never better founded than the app.
+    pub confidence: Confidence,
     /// The only hosts that may get the credential.
     pub hosts: Vec<HostPattern>,
     /// Where relative URLs and the gateway go: `https://{subdomain}.zendesk.com/api/v2`.
@@ -253,31 +278,35 @@ impl Expect {
 /// Every app, and which one owns a host. Immutable.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    apps: BTreeMap<AppId, Arc<App>>,
+    entries: BTreeMap<AppId, Arc<Entry>>,
     index: HostIndex,
 }
 
-/// The definitions that the binary carries.
-#[derive(rust_embed::Embed)]
-#[folder = "config/apps"]
-struct Embedded;
-
 impl Catalog {
-    /// The apps that come with the binary.
+    /// The apps that come with the binary. Their definitions are read when they are asked for.
     ///
     /// # Errors
     /// A test proves that there are none; a caller treats them like those of a user's file.
     pub fn embedded() -> Result<Self, Vec<Mistake>> {
-        Self::build(Self::embedded_files())
+        Self::embedded_with([])
     }
 
-    /// File names and texts of the embedded definitions, to put a user's own after them.
+    /// The apps that come with the binary, and a user's own, which replace those of the same id.
+    /// `files` are names (for messages) and TOML texts.
+    ///
+    /// # Errors
+    /// Every mistake of every own file, and every overlap of two apps.
+    pub fn embedded_with(
+        files: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Mistake>> {
+        let packed = embedded::apps();
+        let entries = packed.map(|app| (app.card.id.clone(), Arc::new(Entry::packed(app))));
+        Self::extended(entries.collect(), files)
+    }
+
+    /// File names and texts of the embedded definitions.
     pub fn embedded_files() -> impl Iterator<Item = (String, String)> {
-        let definitions = Embedded::iter().filter(|name| name.ends_with(".toml"));
-        definitions.filter_map(|name| {
-            let file = Embedded::get(&name)?;
-            Some((name.to_string(), String::from_utf8_lossy(&file.data).into_owned()))
-        })
+        embedded::apps().filter_map(|app| Some((app.card.file.to_string(), app.text()?)))
     }
 
     /// Reads all files; a later one replaces an earlier one with the same id. `files` are names
@@ -287,31 +316,56 @@ impl Catalog {
     /// Every mistake of every file, and every overlap of two apps. Warnings are no errors:
     /// [`Catalog::warnings`].
     pub fn build(files: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Mistake>> {
+        Self::extended(BTreeMap::new(), files)
+    }
+
+    fn extended(
+        mut entries: BTreeMap<AppId, Arc<Entry>>,
+        files: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
-        let mut apps = BTreeMap::new();
         for (file, text) in files {
             match parse::app(&file, &text) {
                 Ok(app) => {
                     mistakes.extend(lint(&app).into_iter().filter(Mistake::is_error));
-                    apps.insert(app.id.clone(), Arc::new(app));
+                    entries.insert(app.id.clone(), Arc::new(Entry::read(Arc::new(app))));
                 }
                 Err(found) => mistakes.extend(found),
             }
         }
-        match HostIndex::build(apps.values()) {
-            Ok(index) if mistakes.is_empty() => Ok(Self { apps, index }),
+        match HostIndex::of(entries.values()) {
+            Ok(index) if mistakes.is_empty() => Ok(Self { entries, index }),
             Ok(_) => Err(mistakes),
             Err(overlaps) => Err([mistakes, overlaps].concat()),
         }
     }
 
     pub fn app(&self, id: &str) -> Option<&Arc<App>> {
-        self.apps.get(id)
+        self.entries.get(id)?.app()
     }
 
-    /// All apps, sorted by id.
+    pub fn card(&self, id: &str) -> Option<&Card> {
+        self.entries.get(id).map(|entry| &entry.card)
+    }
+
+    /// What lists show of every app, sorted by id. Reads no definition.
+    pub fn cards(&self) -> impl Iterator<Item = &Card> + Clone {
+        self.entries.values().map(|entry| &entry.card)
+    }
+
+    /// How many apps there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All apps, sorted by id. Reads every definition, which takes a tenth of a second and some
+    /// 20 MB: for most questions [`Catalog::cards`] know enough.
     pub fn apps(&self) -> impl Iterator<Item = &Arc<App>> {
-        self.apps.values()
+        self.entries.values().filter_map(|entry| entry.app())
     }
 
     /// Of the hosts that are known without an account.
@@ -324,9 +378,15 @@ impl Catalog {
         self.apps().flat_map(|app| lint(app)).collect()
     }
 
-    /// Apps whose id, name, description or category has `words`, best first.
+    /// Apps by name, id, host, category or description, best first; a slip of the finger is
+    /// forgiven. Reads no definition.
+    pub fn ranked(&self, query: &str) -> Vec<&Card> {
+        search::ranked(self.cards(), query)
+    }
+
+    /// The apps of [`Catalog::ranked`], which reads the definition of each.
     pub fn search(&self, words: &str) -> Vec<&Arc<App>> {
-        search::search(self.apps(), words)
+        self.ranked(words).into_iter().filter_map(|card| self.app(card.id.as_str())).collect()
     }
 }
 

@@ -42,8 +42,8 @@ fn read_app(file: &str, root: Section<'_>) -> Option<App> {
     let id = root.parsed("id", str::parse);
     let (name, description) = (root.needed("name"), root.needed("description"));
     let (categories, docs_url) = (root.texts("categories"), root.text("docs_url"));
-    let words = [("verified", Confidence::Verified), ("single", Confidence::Single)];
-    let confidence = root.word("confidence", &words).unwrap_or_default();
+    let (tier, confidence) = (root.number("tier"), confidence(&root));
+    let shares_hosts_with = root.texts("shares_hosts_with");
     let auths: Vec<_> =
         root.named_sections("auth").into_iter().filter_map(|(id, s)| read_auth(id, s)).collect();
     if auths.is_empty() && !root.has("auth") {
@@ -52,7 +52,23 @@ fn read_app(file: &str, root: Section<'_>) -> Option<App> {
     root.finish();
     let file = file.to_owned();
     let id = id.filter(|_| !auths.is_empty())?;
-    Some(App { id, name, description, categories, docs_url, confidence, auths, file })
+    Some(App {
+        id,
+        name,
+        description,
+        categories,
+        docs_url,
+        tier,
+        confidence,
+        shares_hosts_with,
+        auths,
+        file,
+    })
+}
+
+fn confidence(section: &Section<'_>) -> Confidence {
+    let words = [("verified", Confidence::Verified), ("single", Confidence::Single)];
+    section.word("confidence", &words).unwrap_or_default()
 }
 
 const KINDS: [(&str, AuthKind); 12] = [
@@ -75,7 +91,7 @@ fn read_auth(id: String, section: Section<'_>) -> Option<Auth> {
     if !section.has("kind") {
         section.missing("kind");
     }
-    let kind = section.word("kind", &KINDS);
+    let (kind, confidence) = (section.word("kind", &KINDS), confidence(&section));
     let fields: Vec<_> = section.sections("fields").into_iter().map(read_field).collect();
     if !section.has("hosts") {
         section.missing("hosts");
@@ -98,6 +114,7 @@ fn read_auth(id: String, section: Section<'_>) -> Option<Auth> {
     Some(Auth {
         id,
         kind: kind?,
+        confidence,
         hosts,
         base_url: base_url?,
         attach,

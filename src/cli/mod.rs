@@ -17,6 +17,7 @@ pub mod doctor;
 mod end_page;
 mod env;
 pub mod environment;
+mod import_openapi;
 mod keys;
 mod loopback;
 mod members;
@@ -39,6 +40,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::catalog::Mistake;
+use crate::catalog::samples::{self, Language};
 use crate::forward::Stored;
 use crate::serve::{LoadError, Loaded, Source, Workshop, load};
 
@@ -134,8 +136,11 @@ enum Command {
 enum AppsCommand {
     /// List apps, or those that match
     List {
-        /// Words to look for in names, descriptions, categories and hosts
+        /// A name, a host, a category, what it is for; a slip of the finger is forgiven
         query: Option<String>,
+        /// Print how many there are, and of which kinds
+        #[arg(long, conflicts_with_all = ["query", "json"])]
+        count: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -147,7 +152,12 @@ enum AppsCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Print a first request through the proxy instead, for curl, python or node
+        #[arg(long, value_name = "LANGUAGE", conflicts_with = "json")]
+        example: Option<Language>,
     },
+    /// Make a definition of an OpenAPI document
+    ImportOpenapi(import_openapi::Args),
     /// Check definitions: the files named, or all that are in use
     Lint {
         /// TOML files with one app each
@@ -303,6 +313,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             }
             ca::run(&command, &config.data_dir, parent, &mut out)
         }
+        Command::Apps(AppsCommand::ImportOpenapi(args)) => {
+            import_openapi::run(&args, &source, &mut out).await
+        }
         Command::Apps(AppsCommand::Test(args)) => apps_test::run(&args, &source, &mut out).await,
         Command::Apps(command) => apps_command(&command, &source, &mut out),
         Command::Policy(command) => policy_command(&command, &source, &mut out).await,
@@ -428,22 +441,24 @@ fn apps_command(
     }
     let catalog = load_or_explain(source)?.config.catalog;
     match command {
-        AppsCommand::List { query, json } => {
+        AppsCommand::List { count: true, .. } => write!(out, "{}", apps::count(&catalog))?,
+        AppsCommand::List { query, json, .. } => {
             let words = query.as_deref();
             match json {
                 true => writeln!(out, "{:#}", apps::list_json(&catalog, words))?,
                 false => write!(out, "{}", apps::list(&catalog, words))?,
             }
         }
-        AppsCommand::Show { app, json } => {
+        AppsCommand::Show { app, json, example } => {
             let found = apps::find(&catalog, app)?;
-            match json {
-                true => writeln!(out, "{:#}", apps::show_json(found))?,
-                false => write!(out, "{}", apps::show(found))?,
+            match (example, json) {
+                (Some(language), _) => write!(out, "{}", samples::first_request(found, *language))?,
+                (None, true) => writeln!(out, "{:#}", apps::show_json(found))?,
+                (None, false) => write!(out, "{}", apps::show(found))?,
             }
         }
         AppsCommand::Lint { .. } => return report(&apps::lint(&catalog), out),
-        AppsCommand::Test(_) => {}
+        AppsCommand::Test(_) | AppsCommand::ImportOpenapi(_) => {}
     }
     Ok(0)
 }

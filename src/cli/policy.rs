@@ -10,7 +10,7 @@ use crate::catalog::HostIndex;
 use crate::config::{Caller, Config, Untouched};
 use crate::forward::{self, Located, Target};
 use crate::host::Authority;
-use crate::ids::AppId;
+use crate::ids::{AccountId, AppId};
 use crate::policy::cases::{self, Case, Outcome};
 use crate::policy::{self, Decision, Explanation, Question};
 
@@ -89,10 +89,18 @@ fn answer(
     selector: Option<&str>,
 ) -> Result<Explanation, String> {
     let (target, sent_path) = parse(url)?;
-    let located = forward::locate(index, &target, &sent_path);
+    let located = forward::locate(index, &caller.policy, &target, &sent_path, selector);
     let (app, port, path) = match located {
         Located::At { app, port, path } => (Some(&app.id), port, path),
         Located::OfNoApp => (None, target.port, sent_path.as_str().into()),
+        Located::Shared { choices } => {
+            let names: Vec<&str> = choices.iter().map(AccountId::as_str).collect();
+            return Err(format!(
+                "{} is a host of several apps, and the caller has {}; name one",
+                target.host,
+                names.join(", ")
+            ));
+        }
         Located::OtherPort { ports } => {
             return Err(format!(
                 "{} belongs to an app, but not on port {}; its ports: {ports}",
@@ -184,7 +192,7 @@ paths = ['/api/chat.*']
 ";
 
     fn config() -> (Config, HostIndex) {
-        let two = |(file, _): &(String, String)| file == "slack.toml" || file == "github.toml";
+        let two = |(file, _): &(String, String)| file == "s/slack.toml" || file == "g/github.toml";
         let files = Catalog::embedded_files().filter(two);
         let catalog = Arc::new(Catalog::build(files).expect("the apps"));
         let config = Draft::parse(CONFIG, None, &[]).finish(catalog).expect("a config");

@@ -125,7 +125,7 @@ fn greet(running: &Running, source: &Source) -> anyhow::Result<()> {
     if let Some(address) = running.admin {
         writeln!(out, "  metrics  http://{address}/metrics")?;
     }
-    let apps = counted(config.catalog.apps().count(), "app");
+    let apps = counted(config.catalog.len(), "app");
     let world = running.forwarder.world();
     let accounts = counted(world.slots.len(), "account");
     let callers = counted(world.callers().count(), "caller");

@@ -109,7 +109,7 @@ impl<'t> Written<'t> {
         };
         let found = catalog.app(id);
         if let (None, Some(value)) = (found, table.value("app")) {
-            let ids: Vec<&str> = catalog.apps().map(|app| app.id.as_str()).collect();
+            let ids: Vec<&str> = catalog.cards().map(|app| app.id.as_str()).collect();
             value.say(format!(
                 "there is no app \"{}\"; {}",
                 id.escape_debug(),

@@ -226,7 +226,7 @@ impl<'w> World<'w> {
     }
 
     fn app(&self, text: &str) -> Result<AppId, String> {
-        let ids: Vec<&str> = self.catalog.apps().map(|app| app.id.as_str()).collect();
+        let ids: Vec<&str> = self.catalog.cards().map(|app| app.id.as_str()).collect();
         match self.catalog.app(text) {
             Some(app) => Ok(app.id.clone()),
             None => Err(format!(

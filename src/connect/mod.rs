@@ -520,4 +520,17 @@ impl Way {
             _ => Self::Keys,
         }
     }
+
+    /// The same by the kind alone, for lists of apps whose definitions are not read. `None`: there
+    /// is nothing to connect.
+    pub fn of_kind(kind: &str) -> Option<Self> {
+        match kind {
+            "none" => None,
+            "oauth2" => Some(Self::Browser),
+            "oauth2_client_credentials" | "oauth2_password" | "jwt" | "token_exchange" => {
+                Some(Self::Grant)
+            }
+            _ => Some(Self::Keys),
+        }
+    }
 }

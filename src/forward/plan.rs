@@ -13,8 +13,9 @@ use crate::catalog::{App, Claims, HostIndex};
 use crate::config::Untouched;
 use crate::credentials::Slot;
 use crate::host::Host;
+use crate::ids::AccountId;
 use crate::inject::{self, Attachment};
-use crate::policy::{self, Decision, Denial, Question};
+use crate::policy::{self, CallerPolicy, Decision, Denial, Owner, Question};
 use crate::upstream::Destination;
 
 /// Where a request wants to go, as its door understood it.
@@ -50,7 +51,7 @@ pub fn plan(
     path: &str,
     selector: Option<&str>,
 ) -> Result<Plan, Refusal> {
-    match locate(&world.index, target, path) {
+    match locate(&world.index, &caller.policy, target, path, selector) {
         Located::OfNoApp => match brought(world, caller, target) {
             Some((app, port)) => {
                 let asked =
@@ -61,6 +62,14 @@ pub fn plan(
         },
         Located::OtherPort { ports } => {
             Err(Refusal::Port { host: target.host.clone(), port: target.port, ports })
+        }
+        Located::Shared { choices } => {
+            let kept = caller.policy.kept;
+            let (caller, method) = (caller.policy.caller.clone(), method.clone());
+            let (host, port, path) = (target.host.clone(), target.port, path.to_owned());
+            let asked = policy::Asked { caller, method, host, port, path, app: None, kept };
+            let asked = Box::new(asked);
+            Err(Refusal::Denied(Denial::Ambiguous { asked, choices }))
         }
         Located::At { app, port, path: bare } => {
             let asked = Asked { target, port, method, path: bare, sent: path, selector };
@@ -92,12 +101,20 @@ pub enum Located<'a> {
     OfNoApp,
     /// The host is an app's, but not on this port. Lists those that are.
     OtherPort { ports: String },
+    /// Apps share the host and path, and the caller has accounts of several of them.
+    Shared { choices: Vec<AccountId> },
     /// `port` is the one that is dialled, `path` the one that rules see.
     At { app: &'a Arc<App>, port: u16, path: Cow<'a, str> },
 }
 
-/// Finds the app that owns a target.
-pub fn locate<'a>(index: &'a HostIndex, target: &Target, path: &'a str) -> Located<'a> {
+/// Finds the app that owns a target. Where apps share a host, what the caller has decides.
+pub fn locate<'a>(
+    index: &'a HostIndex,
+    caller: &CallerPolicy,
+    target: &Target,
+    path: &'a str,
+    selector: Option<&str>,
+) -> Located<'a> {
     let claims = index.claims(&target.host);
     if claims.is_empty() {
         return Located::OfNoApp;
@@ -107,7 +124,12 @@ pub fn locate<'a>(index: &'a HostIndex, target: &Target, path: &'a str) -> Locat
         let ports = claims.ports().map(|port| port.to_string()).collect::<Vec<_>>().join(", ");
         return Located::OtherPort { ports };
     }
-    match claims.owner(port, path) {
+    let owner = match policy::owner(caller, claims.owners(port, path), selector) {
+        Owner::First => claims.owner(port, path),
+        Owner::This(id) => claims.owner_called(id, port, path),
+        Owner::Unclear(choices) => return Located::Shared { choices },
+    };
+    match owner {
         Some(app) => Located::At { app, port, path: cut(app, path) },
         None => Located::OfNoApp,
     }

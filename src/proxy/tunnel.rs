@@ -97,7 +97,7 @@ fn wants_interception(world: &World, identity: &Identity, authority: &Authority)
     }
     let bound = || {
         let bindings = &identity.caller.policy.bindings;
-        claims.apps().any(|app| bindings.iter().any(|binding| binding.app == app.id))
+        claims.ids().any(|app| bindings.iter().any(|binding| binding.app == *app))
     };
     let listed = claims.ports().any(|port| port == authority.port);
     world.unbound == Untouched::Deny || !listed || bound()

@@ -93,7 +93,7 @@ fn catalog(dir: Option<&Path>) -> Result<Catalog, LoadError> {
         }
     }
     own.sort();
-    Catalog::build(Catalog::embedded_files().chain(own)).map_err(LoadError::Mistakes)
+    Catalog::embedded_with(own).map_err(LoadError::Mistakes)
 }
 
 #[cfg(test)]

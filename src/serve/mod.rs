@@ -1,6 +1,7 @@
 //! Bind, run, reload, drain: the only place where the rooms are wired together.
 
 mod assembly;
+mod document;
 mod load;
 mod reload;
 mod settings;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use crate::telemetry::Sink;
+pub use document::{DocumentError, document};
 pub use load::{LoadError, Loaded, Source, load};
 pub use reload::Watch;
 pub use settings::unreadable_files;
@@ -356,7 +358,7 @@ impl Running {
             );
         })?;
         self.telemetry.event(&AuditEvent::ConfigReloaded {
-            apps: config.catalog.apps().count(),
+            apps: config.catalog.len(),
             accounts: config.accounts.len(),
             callers: config.callers.len(),
         });
@@ -543,7 +545,7 @@ fn watch_metrics(telemetry: &Telemetry, forwarder: &Forwarder, ca: &Arc<Certific
 fn know(telemetry: &Telemetry, world: &World) {
     telemetry
         .metrics
-        .know(world.catalog.apps().map(|app| &app.id), world.callers().map(|caller| &caller.id));
+        .know(world.catalog.cards().map(|card| &card.id), world.callers().map(|caller| &caller.id));
 }
 
 fn note_start(telemetry: &Telemetry, config: &Config, ca: &CertificateAuthority, opened: Opened) {

@@ -115,11 +115,10 @@ async fn start_proxy(
     let file = dir.join("countersign.toml");
     std::fs::write(&file, &text)?;
     let draft = Draft::parse(&text, Some(&file), &[]);
-    let files = Catalog::embedded_files().chain([("acme.toml".to_owned(), app)]);
     let mistakes = |mistakes: Vec<crate::catalog::Mistake>| {
         anyhow::anyhow!(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     };
-    let catalog = Catalog::build(files).map_err(mistakes)?;
+    let catalog = Catalog::embedded_with([("acme.toml".to_owned(), app)]).map_err(mistakes)?;
     let config = draft.finish(Arc::new(catalog)).map_err(mistakes)?;
     let options = Options { sink: Sink::Memory(Arc::default()), ..Options::default() };
     Ok(serve::bind(config, options).await?)

@@ -12,10 +12,11 @@ use super::params::Params;
 use super::problem::{Kind, Problem};
 use super::request::{Asking, browser_or_new, digest, off_to, see_other};
 use super::ticket::Trouble;
+use crate::catalog::Card;
 use crate::connect::{self, Asked, Connected, News, Standing, Visit, Wish};
 use crate::forward::Body;
 use crate::inject::Properties;
-use crate::oauth::{Callback, state_param};
+use crate::oauth::Callback;
 use crate::random::NoRandom;
 use crate::secret::{Secret, TokenDigest};
 use crate::telemetry::{AuditEvent, AuthFailure};
@@ -244,8 +245,7 @@ impl Connect {
     /// By whatever name the provider sends it back.
     fn state_of(&self, params: &BTreeMap<String, String>) -> Option<TokenDigest> {
         let catalog = self.keeper.catalog();
-        let names = catalog.apps().flat_map(|app| &app.auths);
-        let names = names.filter_map(|auth| auth.oauth2.as_ref()).map(state_param);
+        let names = catalog.cards().flat_map(Card::state_params);
         let value = std::iter::once("state").chain(names).find_map(|name| params.get(name))?;
         Some(TokenDigest::of(value.as_bytes()))
     }

@@ -10,7 +10,7 @@ use super::problem::{Kind, Problem};
 use super::request::Asking;
 use super::view::{AppMark, AppPage, Choose, Details, End, Listed, Scope, Shell, WayLink, back};
 use super::words::spoken;
-use crate::catalog::{App, Auth, AuthKind};
+use crate::catalog::{App, Auth, Card};
 use crate::connect::{MOST_ACCOUNTS, Offer, OfferedWay, Standing, Visit, Way, Wish};
 use crate::forward::Body;
 use crate::random;
@@ -83,25 +83,22 @@ impl Connect {
 
     async fn choose(&self, visit: &Visit, params: &Params) -> Result<Response<Body>, Problem> {
         let clients = self.vault().oauth_clients().await?;
-        let possible = |app: &App| {
-            app.auths.iter().any(|auth| match Way::of(auth) {
-                Way::Browser => clients.iter().any(|client| client.details.app == app.id),
-                Way::Keys => auth.kind != AuthKind::None,
-                Way::Grant => true,
+        let possible = |card: &&Card| {
+            card.auths().filter_map(|(_, kind)| Way::of_kind(kind)).any(|way| {
+                way != Way::Browser || clients.iter().any(|client| client.details.app == card.id)
             })
         };
         let words = params.words.clone().unwrap_or_default();
         let catalog = self.keeper.catalog();
-        let mut found: Vec<_> = match words.trim() {
-            "" => catalog.apps().collect(),
-            words => catalog.search(words),
+        let found: Vec<&Card> = match words.trim() {
+            "" => catalog.cards().filter(possible).collect(),
+            words => catalog.ranked(words).into_iter().filter(possible).collect(),
         };
-        found.retain(|app| possible(app));
         let more = found.len().saturating_sub(MOST_LISTED);
-        let listed = |app: &&std::sync::Arc<App>| Listed {
-            app: AppMark::of(&app.name),
-            description: app.description.clone(),
-            address: params.with_app(Some(app.id.as_str())).address(),
+        let listed = |card: &&Card| Listed {
+            app: AppMark::of(&card.name),
+            description: card.description.to_string(),
+            address: params.with_app(Some(card.id.as_str())).address(),
         };
         let mut hidden = params.pairs();
         hidden.retain(|(name, _)| *name != "q");

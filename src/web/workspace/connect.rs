@@ -18,13 +18,13 @@ use super::form::{Form, cookie};
 use super::shell::{Section, Shell};
 use super::visit::{Flash, Visit, append_cookie, see_other};
 use super::{Trouble, Workspace, redirect_uri};
-use crate::catalog::{App, Auth, Field};
+use crate::catalog::{App, Auth, Card, Field};
 use crate::connect::{self, Checked, Connected, SameIdentity, Way, Wish};
 use crate::credentials::Registered;
 use crate::forward::Body;
 use crate::ids::{AccountId, OAuthClientId};
 use crate::inject::Properties;
-use crate::oauth::{Callback, state_param};
+use crate::oauth::Callback;
 use crate::policy::access::Operation;
 use crate::random;
 use crate::secret::{Secret, TokenDigest};
@@ -82,22 +82,22 @@ pub(super) struct Found {
 fn pick(visit: &Visit<'_>) -> Response<Body> {
     let catalog = visit.workspace.keeper.catalog();
     let q = visit.query.text("q");
-    let all = catalog.search(q);
+    let all = catalog.ranked(q);
     visit.page(&PickPage {
         shell: visit.shell(Section::Connect, "Connect an app"),
         lead: "",
         base: "/accounts/connect",
         q,
-        found: all.iter().take(MOST_FOUND).map(|app| found(app)).collect(),
+        found: all.iter().take(MOST_FOUND).map(|card| found(card)).collect(),
         more: all.len().saturating_sub(MOST_FOUND),
-        total: catalog.apps().count(),
+        total: catalog.len(),
     })
 }
 
-pub(super) fn found(app: &App) -> Found {
-    let (letter, hue) = monogram(&app.name);
-    let (id, name) = (app.id.to_string(), app.name.clone());
-    Found { id, name, letter, hue, description: app.description.clone() }
+pub(super) fn found(card: &Card) -> Found {
+    let (letter, hue) = monogram(&card.name);
+    let (id, name) = (card.id.to_string(), card.name.to_string());
+    Found { id, name, letter, hue, description: card.description.to_string() }
 }
 
 /// What is to be connected.
@@ -394,8 +394,7 @@ fn flow_cookie(state: TokenDigest) -> String {
 /// By whatever name the provider sends it back.
 fn state_of(workspace: &Workspace, query: &Form) -> Option<TokenDigest> {
     let catalog = workspace.keeper.catalog();
-    let names = catalog.apps().flat_map(|app| &app.auths);
-    let names = names.filter_map(|auth| auth.oauth2.as_ref()).map(state_param);
+    let names = catalog.cards().flat_map(Card::state_params);
     let value = std::iter::once("state").chain(names).find_map(|name| query.said(name))?;
     Some(TokenDigest::of(value.as_bytes()))
 }

@@ -1,7 +1,6 @@
 //! *OAuth clients*: the applications that the operator registered with providers. Members see which
 //! there are; owners and admins add, change and remove them. A secret goes in and never comes out.
 
-use std::sync::Arc;
 
 use askama::Template;
 use http::Response;
@@ -10,7 +9,7 @@ use super::connect::{PickPage, found};
 use super::shell::{Confirm, Section, Shell};
 use super::visit::Visit;
 use super::{Trouble, redirect_uri};
-use crate::catalog::{App, Auth, AuthKind};
+use crate::catalog::{App, Auth, AuthKind, Card};
 use crate::connect::Way;
 use crate::credentials::Registered;
 use crate::forward::Body;
@@ -90,19 +89,24 @@ fn takes_client(auth: &&Auth) -> bool {
     Way::of(auth) != Way::Keys && auth.kind != AuthKind::Oauth2Password
 }
 
+/// The same by the kind alone.
+fn kind_takes_client(kind: &str) -> bool {
+    kind != "oauth2_password" && Way::of_kind(kind).is_some_and(|way| way != Way::Keys)
+}
+
 fn pick(visit: &Visit<'_>) -> Response<Body> {
     let catalog = visit.workspace.keeper.catalog();
     let q = visit.query.text("q");
-    let takes = |app: &&Arc<App>| app.auths.iter().any(|auth| takes_client(&auth));
-    let all: Vec<_> = catalog.search(q).into_iter().filter(takes).collect();
+    let takes = |card: &&Card| card.auths().any(|(_, kind)| kind_takes_client(kind));
+    let all: Vec<&Card> = catalog.ranked(q).into_iter().filter(takes).collect();
     visit.page(&PickPage {
         shell: visit.shell(Section::OAuthClients, "Register an OAuth client"),
         lead: "For which app did you register an application with its provider?",
         base: "/oauth-clients/new",
         q,
-        found: all.iter().take(MOST_FOUND).map(|app| found(app)).collect(),
+        found: all.iter().take(MOST_FOUND).map(|card| found(card)).collect(),
         more: all.len().saturating_sub(MOST_FOUND),
-        total: catalog.apps().filter(takes).count(),
+        total: catalog.cards().filter(takes).count(),
     })
 }
 

@@ -78,7 +78,7 @@ async fn show(visit: &Visit<'_>, error: Option<Error>) -> Result<Response<Body>,
         version: env!("CARGO_PKG_VERSION"),
         base,
         redirect_uri: redirect_uri(visit.workspace),
-        apps: visit.workspace.keeper.catalog().apps().count(),
+        apps: visit.workspace.keeper.catalog().len(),
     };
     Ok(if refused { visit.refused(&page) } else { visit.page(&page) })
 }
