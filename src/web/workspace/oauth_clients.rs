@@ -1,7 +1,6 @@
 //! *OAuth clients*: the applications that the operator registered with providers. Members see which
 //! there are; owners and admins add, change and remove them. A secret goes in and never comes out.
 
-
 use askama::Template;
 use http::Response;
 
