@@ -444,7 +444,11 @@ pub(super) async fn finish(visit: &Visit<'_>) -> Result<Response<Body>, Trouble>
         Ok(connected) => done(visit, &wish, &connected),
         Err(error @ connect::Error::Store(_)) => return Err(error.into()),
         Err(error) => {
-            let text = format!("Nothing was connected. {}", sentence(&error));
+            let said = match &error {
+                connect::Error::Provider(said) => format!("{} says: {said}", wish.app.name),
+                other => sentence(other),
+            };
+            let text = format!("Nothing was connected. {said}");
             visit.go(&again, Some(Flash::warning(text)))
         }
     };
