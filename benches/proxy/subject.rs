@@ -360,7 +360,7 @@ fn start(command: &Command, ground: &Ground<'_>, name: &str, address: SocketAddr
     pinned.stdin(Stdio::null()).stdout(file.try_clone().expect("a file handle")).stderr(file);
     let mut process = pinned.spawn().expect("the subject starts");
     let deadline = Instant::now() + START;
-    while std::net::TcpStream::connect(address).is_err() {
+    while !accepts(address) {
         let ended = process.try_wait().expect("the subject can be asked");
         assert!(
             ended.is_none() && Instant::now() < deadline,
@@ -394,6 +394,12 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .iter()
         .map(|folder| Path::new(folder).join(name))
         .find(|path| path.exists())
+}
+
+/// A connection to a free port of this machine may come from that very port, and then meets itself.
+fn accepts(address: SocketAddr) -> bool {
+    let stream = std::net::TcpStream::connect(address);
+    stream.is_ok_and(|stream| stream.local_addr().is_ok_and(|own| own != address))
 }
 
 fn free_address() -> SocketAddr {

@@ -20,8 +20,7 @@ use crate::credentials::{Keeper, Registered, Slot, try_out};
 use crate::ids::{AccountId, OAuthClientId};
 use crate::inject::Properties;
 use crate::oauth::{
-    self, Authorization, Callback, DeviceAuthorization, Expiry, Poll, Terms, TokenError, TokenSet,
-    schedule,
+    self, Authorization, Callback, DeviceAuthorization, Poll, Terms, TokenError, TokenSet, schedule,
 };
 use crate::random;
 use crate::secret::Secret;
@@ -292,16 +291,15 @@ impl Connector {
         let tokens = Tokens { access: set.access, refresh: set.refresh.or(kept) };
         let validity = Validity {
             obtained_at: Some(set.obtained_at),
-            expires_at: match set.expires {
-                Expiry::At(at) => Some(at),
-                Expiry::Never | Expiry::Unknown => None,
-            },
+            expires_at: set.expires.at(),
             refresh_expires_at,
-            next_refresh_at: schedule::is_renewable(held.auth, Some(&tokens))
-                .then(|| {
-                    schedule::next_refresh(held.auth, set.obtained_at, set.expires, random::share())
-                })
-                .flatten(),
+            next_refresh_at: schedule::of_new_tokens(
+                held.auth,
+                &tokens,
+                set.obtained_at,
+                set.expires,
+                random::share(),
+            ),
         };
         let scopes = set.scopes.unwrap_or_else(|| asked_scopes(held.auth, &wish.scopes));
         let credentials = Credentials { secrets, tokens: Some(tokens) };

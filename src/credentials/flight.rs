@@ -20,7 +20,7 @@ use super::retry::backoff;
 use super::stored::properties;
 use crate::catalog::{App, Auth};
 use crate::ids::AccountId;
-use crate::oauth::{Class, Expiry, OAuthClient, Terms, TokenError, TokenSet, schedule};
+use crate::oauth::{Class, OAuthClient, Terms, TokenError, TokenSet, schedule};
 use crate::random;
 use crate::telemetry::{AccountChange, AuditEvent, Refresh};
 use crate::vault::{
@@ -398,30 +398,23 @@ fn merged(claimed: &Claimed, auth: &Auth, set: TokenSet) -> Renewed {
     let mut fields = account.fields.clone();
     fields.extend(set.fields);
     let tokens = Tokens { access: set.access, refresh: set.refresh.or(held) };
-    let next = schedule::is_renewable(auth, Some(&tokens))
-        .then(|| schedule::next_refresh(auth, set.obtained_at, set.expires, random::share()));
+    let (at, expires) = (set.obtained_at, set.expires);
+    let next = schedule::of_new_tokens(auth, &tokens, at, expires, random::share());
     let absolute = auth.oauth2.as_ref().is_some_and(|oauth2| oauth2.refresh.absolute_ttl.is_some());
     let before = account.health.refresh_expires_at;
     Renewed {
         credentials: Credentials { secrets, tokens: Some(tokens) },
         fields,
         scopes: set.scopes.unwrap_or_else(|| account.scopes.clone()),
-        expires_at: expiry(set.expires),
+        expires_at: set.expires.at(),
         refresh_expires_at: match absolute {
             // No answer moves an end that counts from the consent.
             true => set.refresh_expires_at.into_iter().chain(before).min(),
             false => set.refresh_expires_at.or(before),
         },
         obtained_at: set.obtained_at,
-        next_refresh_at: next.flatten(),
+        next_refresh_at: next,
         last_used_at: account.health.last_used_at,
-    }
-}
-
-pub(super) fn expiry(expires: Expiry) -> Option<SystemTime> {
-    match expires {
-        Expiry::At(at) => Some(at),
-        Expiry::Never | Expiry::Unknown => None,
     }
 }
 

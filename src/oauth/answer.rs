@@ -40,6 +40,16 @@ pub enum Expiry {
     Unknown,
 }
 
+impl Expiry {
+    /// The end, where one is known.
+    pub fn at(self) -> Option<SystemTime> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Never | Self::Unknown => None,
+        }
+    }
+}
+
 /// Why there are no tokens.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

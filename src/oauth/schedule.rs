@@ -39,6 +39,17 @@ pub fn next_refresh(
     by_life.into_iter().chain(keep_alive).min()
 }
 
+/// The same for tokens of which it is not known yet whether anything can renew them.
+pub fn of_new_tokens(
+    auth: &Auth,
+    tokens: &Tokens,
+    obtained_at: SystemTime,
+    expires: Expiry,
+    random: f64,
+) -> Option<SystemTime> {
+    is_renewable(auth, Some(tokens)).then(|| next_refresh(auth, obtained_at, expires, random))?
+}
+
 /// When the refresh token has to be used so that it does not die of idleness, even if nobody uses
 /// the account: at a third of what it may be idle, but once a day is enough.
 pub fn keep_alive(auth: &Auth, obtained_at: SystemTime, random: f64) -> Option<SystemTime> {

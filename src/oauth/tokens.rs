@@ -157,10 +157,7 @@ fn refresh_expiry(oauth2: &OAuth2, reply: &Reply, is_new: bool) -> Option<System
         || ["refresh_token_expires_in", "refresh_expires_in"].iter().find_map(|n| body.get(*n));
     let told = named.or_else(usual).and_then(|value| Told::read(value, oauth2.expires_as));
     match told.filter(|told| !matches!(told, Told::In(seconds) if *seconds <= 0.0)) {
-        Some(told) => match told.on_our_clock(reply) {
-            Expiry::At(at) => Some(at),
-            Expiry::Never | Expiry::Unknown => None,
-        },
+        Some(told) => told.on_our_clock(reply).at(),
         None if is_new => reply.sent_at.checked_add(rules.idle_ttl?),
         None => None,
     }

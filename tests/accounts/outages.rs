@@ -79,7 +79,7 @@ async fn sits_out(outage: Outage) {
         }
         sleep(Duration::from_millis(20)).await;
     }
-    assert!(served > 50 && refused > 50, "{served} {refused}");
+    assert!(served > 5 && refused > 5, "{served} {refused}");
     assert_eq!(house.api.answered(401), 0, "no expired token was sent");
     let calls = house.provider.calls("/token").len();
     assert!(calls <= 8, "{calls} calls in 5 s: a storm");
