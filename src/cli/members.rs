@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::{ask, load_or_explain, note, show};
-use crate::connect::{Removed, unguessable};
+use super::{ask, in_workshop, note, show};
+use crate::connect::Removed;
+use crate::random;
 use crate::secret::TokenDigest;
 use crate::serve::{Source, Workshop};
 use crate::vault::{
@@ -76,8 +77,7 @@ pub async fn run(
     source: &Source,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let done = match command {
+    in_workshop(source, async |shop| match command {
         MembersCommand::Add { email, role, lifetime, json } => {
             let link = Link {
                 kind: InvitationKind::Invite,
@@ -86,19 +86,19 @@ pub async fn run(
                 member: None,
                 lifetime: *lifetime,
             };
-            add(&shop, link, *json, out).await
+            add(shop, link, *json, out).await
         }
-        MembersCommand::List { json } => list(&shop, *json, out).await,
-        MembersCommand::Role { member, role } => change_role(&shop, member, *role, out).await,
+        MembersCommand::List { json } => list(shop, *json, out).await,
+        MembersCommand::Role { member, role } => change_role(shop, member, *role, out).await,
         MembersCommand::Reset { member, lifetime, json } => {
-            reset(&shop, member, *lifetime, *json, out).await
+            reset(shop, member, *lifetime, *json, out).await
         }
         MembersCommand::Remove { member, delete_accounts, yes } => {
-            remove(&shop, member, *delete_accounts, *yes, out).await
+            remove(shop, member, *delete_accounts, *yes, out).await
         }
-    };
-    shop.close().await;
-    done.map(|()| 0)
+    })
+    .await
+    .map(|()| 0)
 }
 
 /// A link to be made.
@@ -114,7 +114,7 @@ impl Link {
     /// Stores its digest, and gives the address.
     async fn make(self, shop: &Workshop) -> anyhow::Result<String> {
         let base = base(shop)?;
-        let token = unguessable()?;
+        let token = random::token("", 32)?;
         let details = InvitationDetails {
             kind: self.kind,
             email: self.email,
@@ -175,8 +175,14 @@ pub async fn find(shop: &Workshop, named: &str) -> anyhow::Result<Member> {
 
 async fn list(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     let members = shop.vault().members().await?;
-    if json {
-        let one = |member: &Member| {
+    let list = show::List {
+        head: &["e-mail", "name", "role", "id"],
+        none: "No members yet. `countersign members add --role owner`",
+        row: |member: &Member| {
+            let role = member.role.to_string();
+            vec![member.email.clone(), member.name.clone(), role, member.id.to_string()]
+        },
+        value: |member: &Member| {
             json!({
                 "id": member.id,
                 "email": member.email,
@@ -184,19 +190,9 @@ async fn list(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Resu
                 "role": member.role.as_str(),
                 "created_at": show::time(Some(member.created_at)),
             })
-        };
-        return Ok(show::json(out, &members.iter().map(one).collect())?);
-    }
-    if members.is_empty() {
-        writeln!(out, "No members yet. `countersign members add --role owner`")?;
-        return Ok(());
-    }
-    let row = |member: &Member| {
-        let role = member.role.to_string();
-        vec![member.email.clone(), member.name.clone(), role, member.id.to_string()]
+        },
     };
-    show::table(out, &["e-mail", "name", "role", "id"], members.iter().map(row).collect())?;
-    Ok(())
+    list.write(out, json, &members)
 }
 
 async fn change_role(

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::bail;
 
-use super::{accounts, load_or_explain, members, note};
+use super::{accounts, in_workshop, members, note};
 use crate::ids::AccountId;
 use crate::serve::{Source, Workshop};
 use crate::vault::Share;
@@ -34,10 +34,7 @@ pub async fn run(
     source: &Source,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
-    let shop = Workshop::open(load_or_explain(source)?.config).await?;
-    let done = make(change, args, &shop, out).await;
-    shop.close().await;
-    done.map(|()| 0)
+    in_workshop(source, async |shop| make(change, args, shop, out).await).await.map(|()| 0)
 }
 
 async fn make(

@@ -48,7 +48,7 @@ impl Stored {
         let wanted: HashSet<&AccountId> = bindings.iter().map(|binding| &binding.account).collect();
         let accounts = read_accounts(vault, &wanted).await?;
         let access = Access::read(vault, &bindings).await?;
-        let (bindings, accounts) = access.allowed(bindings, accounts);
+        let (bindings, accounts) = access.allowed(bindings, &accounts);
         let mut bound = HashMap::new();
         for accounts in accounts.chunks(AT_ONCE) {
             let slots = join_all(accounts.iter().map(|account| keeper.slot(account))).await;
@@ -116,7 +116,7 @@ impl Access {
     fn allowed(
         &self,
         bindings: Vec<vault::Binding>,
-        accounts: Vec<Account>,
+        accounts: &[Account],
     ) -> (Vec<vault::Binding>, Vec<Account>) {
         let by_id: HashMap<&AccountId, &Account> =
             accounts.iter().map(|account| (&account.id, account)).collect();

@@ -21,7 +21,6 @@ mod pki;
 #[allow(dead_code, reason = "shared with the tests of the vault, each uses its own part")]
 #[path = "../support/postgres.rs"]
 mod postgres;
-#[allow(dead_code, reason = "shared with the tests of accounts, each uses its own part")]
 #[path = "../support/provider.rs"]
 mod provider;
 #[allow(dead_code, reason = "shared with the journeys, each uses its own part")]

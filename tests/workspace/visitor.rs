@@ -148,7 +148,7 @@ pub async fn invite(
     email: Option<&str>,
     role: Role,
 ) -> String {
-    let token = countersign::connect::unguessable().unwrap().expose().to_owned();
+    let token = countersign::random::token("", 32).unwrap().expose().to_owned();
     let details = InvitationDetails {
         kind,
         email: email.map(str::to_owned),

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::form::{Form, cookie};
 use super::shell::{Section, Shell};
 use super::visit::{Flash, Visit, append_cookie, see_other};
-use super::{Trouble, Workspace};
+use super::{Trouble, Workspace, redirect_uri};
 use crate::catalog::{App, Auth, Field};
 use crate::connect::{self, Checked, Connected, SameIdentity, Way, Wish};
 use crate::credentials::Registered;
@@ -26,6 +26,7 @@ use crate::ids::{AccountId, OAuthClientId};
 use crate::inject::Properties;
 use crate::oauth::{Callback, state_param};
 use crate::policy::access::Operation;
+use crate::random;
 use crate::secret::{Secret, TokenDigest};
 use crate::vault::{self, Account, OAuthClientRecord, Owner, PendingFlow};
 use crate::web::html::{Policy, monogram};
@@ -58,16 +59,19 @@ pub(super) async fn reconnect(visit: &Visit<'_>, id: &str) -> Result<Response<Bo
 
 #[derive(Template)]
 #[template(path = "workspace/pick.html")]
-struct PickPage<'a> {
-    shell: Shell<'a>,
-    q: &'a str,
-    found: Vec<Found>,
+pub(super) struct PickPage<'a> {
+    pub shell: Shell<'a>,
+    pub lead: &'static str,
+    /// Where the apps are, without a slash at the end.
+    pub base: &'static str,
+    pub q: &'a str,
+    pub found: Vec<Found>,
     /// How many fit, beside those that are shown.
-    more: usize,
-    total: usize,
+    pub more: usize,
+    pub total: usize,
 }
 
-struct Found {
+pub(super) struct Found {
     id: String,
     name: String,
     letter: String,
@@ -79,18 +83,21 @@ fn pick(visit: &Visit<'_>) -> Response<Body> {
     let catalog = visit.workspace.keeper.catalog();
     let q = visit.query.text("q");
     let all = catalog.search(q);
-    let found = all.iter().take(MOST_FOUND).map(|app| {
-        let (letter, hue) = monogram(&app.name);
-        let (id, name) = (app.id.to_string(), app.name.clone());
-        Found { id, name, letter, hue, description: app.description.clone() }
-    });
     visit.page(&PickPage {
         shell: visit.shell(Section::Connect, "Connect an app"),
+        lead: "",
+        base: "/accounts/connect",
         q,
-        found: found.collect(),
+        found: all.iter().take(MOST_FOUND).map(|app| found(app)).collect(),
         more: all.len().saturating_sub(MOST_FOUND),
         total: catalog.apps().count(),
     })
+}
+
+pub(super) fn found(app: &App) -> Found {
+    let (letter, hue) = monogram(&app.name);
+    let (id, name) = (app.id.to_string(), app.name.clone());
+    Found { id, name, letter, hue, description: app.description.clone() }
 }
 
 /// What is to be connected.
@@ -331,7 +338,7 @@ impl Attempt<'_> {
     async fn leave(&self, wish: &Wish) -> Result<Response<Body>, Trouble> {
         let workspace = self.visit.workspace;
         let authorization = workspace.connector.authorize(wish, &redirect_uri(workspace))?;
-        let browser = connect::unguessable().map_err(|_| Trouble::Busy)?;
+        let browser = random::token("", 32)?;
         let state = TokenDigest::of(authorization.state.expose().as_bytes());
         let entered =
             wish.entered.iter().map(|(name, value)| (format!("field.{name}"), value.clone()));
@@ -370,10 +377,6 @@ async fn registered(
         Some(id) => Ok(visit.workspace.keeper.client(id).await?),
         None => Ok(None),
     }
-}
-
-fn redirect_uri(workspace: &Workspace) -> String {
-    format!("{}/connect/callback", workspace.base)
 }
 
 /// Each flow has a cookie of its own, so that several may be under way.

@@ -9,10 +9,11 @@ use super::shell::{Confirm, Moment, Paging, Section, Shell};
 use super::visit::{Flash, Visit, see_other};
 use super::welcome::check_email;
 use super::{Trouble, append_cookie};
-use crate::connect::{Removed, unguessable};
+use crate::connect::Removed;
 use crate::forward::Body;
 use crate::ids::MemberId;
 use crate::policy::access::{Role, may_manage};
+use crate::random;
 use crate::secret::TokenDigest;
 use crate::vault::{
     self, Account, Filter, Invitation, InvitationDetails, InvitationKind, Member, MemberDetails,
@@ -141,7 +142,7 @@ async fn invite(visit: &Visit<'_>) -> Result<Response<Body>, Trouble> {
     if visit.vault().member_by_email(email).await?.is_some() {
         return list(visit, Some("There is a member with this address already.")).await;
     }
-    let token = unguessable().map_err(|_| Trouble::Busy)?;
+    let token = random::token("", 32)?;
     let details = InvitationDetails {
         kind: InvitationKind::Invite,
         email: Some(email.to_owned()),

@@ -11,6 +11,7 @@ mod form;
 mod guard;
 mod login;
 mod members;
+mod oauth_clients;
 mod password;
 mod session;
 mod settings;
@@ -35,9 +36,10 @@ pub use trouble::Trouble;
 pub use visit::{Flash, Visit};
 
 use crate::config::Login;
-use crate::connect::{Connector, unguessable};
+use crate::connect::Connector;
 use crate::credentials::Keeper;
 use crate::forward::{Body, Forwarder};
+use crate::random;
 use crate::secret::TokenDigest;
 use crate::vault::{self, InvitationDetails, InvitationKind, Role, Vault};
 use form::{is_from_here, local_path};
@@ -77,7 +79,7 @@ impl Workspace {
         base: &str,
         login: Login,
     ) -> Result<Self, vault::Error> {
-        let fresh = unguessable().map_err(|_| vault::Error::no_random())?;
+        let fresh = random::token("", 32).map_err(|_| vault::Error::no_random())?;
         let key = keeper.vault().sealed_item_or(KEY_ITEM, &fresh).await?;
         Ok(Self {
             connector: Connector::new(keeper.clone()),
@@ -101,7 +103,7 @@ impl Workspace {
         if !self.vault().members().await?.is_empty() {
             return Ok(None);
         }
-        let token = unguessable().map_err(|_| vault::Error::no_random())?;
+        let token = random::token("", 32).map_err(|_| vault::Error::no_random())?;
         let details = InvitationDetails {
             kind: InvitationKind::First,
             email: None,
@@ -204,6 +206,7 @@ async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<Body>, Troub
         ["accounts", "connect", rest @ ..] => connect::route(visit, rest).await,
         ["accounts", rest @ ..] => accounts::route(visit, rest).await,
         ["members", rest @ ..] => members::route(visit, rest).await,
+        ["oauth-clients", rest @ ..] => oauth_clients::route(visit, rest).await,
         ["settings", rest @ ..] => settings::route(visit, rest).await,
         ["connect", "callback"] => connect::finish(visit).await,
         ["logout"] => login::log_out(visit).await,
@@ -251,6 +254,11 @@ impl Visitor<'_> {
         append_cookie(&mut response, &cookie);
         Ok(response)
     }
+}
+
+/// Where providers send browsers back to: what operators register with them.
+fn redirect_uri(workspace: &Workspace) -> String {
+    format!("{}/connect/callback", workspace.base)
 }
 
 /// A form cannot be sent again after a login, a page can be shown.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use argon2::{
     Algorithm, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier as _, Version,
 };
-use rustls::crypto::aws_lc_rs;
 use tokio::sync::Semaphore;
 
+use crate::random;
 use crate::secret::Secret;
 
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -59,8 +59,7 @@ impl Hasher {
     /// `Busy`.
     pub async fn hash(&self, password: &Secret) -> Result<String, Busy> {
         let mut salt = [0; SALT_BYTES];
-        let random = aws_lc_rs::default_provider().secure_random;
-        random.fill(&mut salt).map_err(|_| Busy)?;
+        random::fill(&mut salt).map_err(|_| Busy)?;
         let password = password.clone();
         self.away(move || hash_with(&password, &salt)).await?.ok_or(Busy)
     }

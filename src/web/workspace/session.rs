@@ -9,7 +9,7 @@ use http::header::USER_AGENT;
 
 use super::Workspace;
 use super::form::cookie;
-use crate::connect;
+use crate::random;
 use crate::secret::{Secret, TokenDigest, hex};
 use crate::vault::{self, Member, Session, SessionDetails, SessionOf};
 
@@ -60,7 +60,7 @@ impl Workspace {
         if let Some(before) = cookie(headers, &self.cookie_name("session")) {
             self.vault().delete_session(TokenDigest::of(before.as_bytes())).await?;
         }
-        let token = connect::unguessable().map_err(|_| super::Trouble::Busy)?;
+        let token = random::token("", 32)?;
         let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
         let details = SessionDetails {
             of: SessionOf::Member(member.id.clone()),
@@ -81,8 +81,8 @@ impl Workspace {
 
     /// Says of a browser that this member has logged in there.
     fn mark(&self, email: &str) -> Result<String, super::Trouble> {
-        let nonce = connect::unguessable().map_err(|_| super::Trouble::Busy)?;
-        let nonce = &nonce.expose()[..32];
+        let nonce = random::token("", 16)?;
+        let nonce = nonce.expose();
         Ok(format!("{nonce}.{}", self.seal("known", &format!("{nonce} {}", email.to_lowercase()))))
     }
 

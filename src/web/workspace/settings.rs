@@ -8,7 +8,7 @@ use super::guard::Try;
 use super::shell::{Moment, Section, Shell};
 use super::visit::Visit;
 use super::welcome::check_email;
-use super::{Trouble, password};
+use super::{Trouble, password, redirect_uri};
 use crate::forward::Body;
 use crate::secret::TokenDigest;
 use crate::vault::{self, MemberDetails, Session};
@@ -77,7 +77,7 @@ async fn show(visit: &Visit<'_>, error: Option<Error>) -> Result<Response<Body>,
         sessions: sessions.iter().map(open).collect(),
         version: env!("CARGO_PKG_VERSION"),
         base,
-        redirect_uri: format!("{base}/connect/callback"),
+        redirect_uri: redirect_uri(visit.workspace),
         apps: visit.workspace.keeper.catalog().apps().count(),
     };
     Ok(if refused { visit.refused(&page) } else { visit.page(&page) })

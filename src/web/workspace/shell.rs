@@ -17,17 +17,20 @@ use crate::vault::Member;
 pub enum Section {
     Accounts,
     Connect,
+    OAuthClients,
     Members,
     Settings,
 }
 
 impl Section {
-    pub const ALL: [Self; 4] = [Self::Accounts, Self::Connect, Self::Members, Self::Settings];
+    pub const ALL: [Self; 5] =
+        [Self::Accounts, Self::Connect, Self::OAuthClients, Self::Members, Self::Settings];
 
     pub fn label(self) -> &'static str {
         match self {
             Self::Accounts => "Accounts",
             Self::Connect => "Connect an app",
+            Self::OAuthClients => "OAuth clients",
             Self::Members => "Members",
             Self::Settings => "Settings",
         }
@@ -37,6 +40,7 @@ impl Section {
         match self {
             Self::Accounts => "/accounts",
             Self::Connect => "/accounts/connect",
+            Self::OAuthClients => "/oauth-clients",
             Self::Members => "/members",
             Self::Settings => "/settings",
         }

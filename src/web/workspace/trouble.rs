@@ -42,6 +42,12 @@ impl From<super::password::Busy> for Trouble {
     }
 }
 
+impl From<crate::random::NoRandom> for Trouble {
+    fn from(_: crate::random::NoRandom) -> Self {
+        Self::Busy
+    }
+}
+
 impl Trouble {
     pub fn status(&self) -> StatusCode {
         match self {

@@ -106,7 +106,7 @@ async fn list(visit: &Visit<'_>) -> Result<Response<Body>, Trouble> {
     let sees = |account: &Account| may(book.standing(account), Operation::See);
     let mut lines: Vec<Line> =
         accounts.iter().filter(|account| sees(account)).map(|account| book.line(account)).collect();
-    lines.sort_by(|a, b| a.nickname.to_lowercase().cmp(&b.nickname.to_lowercase()));
+    lines.sort_by_key(|line| line.nickname.to_lowercase());
     let apps: BTreeSet<(String, String)> =
         lines.iter().map(|line| (line.app_name.clone(), line.app.clone())).collect();
     let (q, app) = (visit.query.text("q"), visit.query.text("app"));
