@@ -3,16 +3,15 @@
 //! Everything is handed in and given back as text, so that the commands only print. Touches
 //! nothing.
 
-use http::{Method, Uri};
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::catalog::HostIndex;
-use crate::config::{Caller, Config, Untouched};
-use crate::forward::{self, Located, Target};
-use crate::host::Authority;
+use crate::config::{Caller, Config};
+use crate::forward::{self, Ground};
 use crate::ids::AppId;
 use crate::policy::cases::{self, Case, Outcome};
-use crate::policy::{self, Decision, Explanation, Question};
+use crate::policy::{Decision, Explanation};
 
 /// What a command says, and its exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,47 +87,7 @@ fn answer(
     url: &str,
     selector: Option<&str>,
 ) -> Result<Explanation, String> {
-    let (target, sent_path) = parse(url)?;
-    let located = forward::locate(index, &target, &sent_path);
-    let (app, port, path) = match located {
-        Located::At { app, port, path } => (Some(&app.id), port, path),
-        Located::OfNoApp => (None, target.port, sent_path.as_str().into()),
-        Located::OtherPort { ports } => {
-            return Err(format!(
-                "{} belongs to an app, but not on port {}; its ports: {ports}",
-                target.host, target.port
-            ));
-        }
-    };
-    let bound = |app: &&AppId| caller.policy.bindings.iter().any(|binding| binding.app == **app);
-    let app = app.filter(|app| config.proxy.unbound == Untouched::Deny || bound(app));
-    // What countersign sees of https:// to a host of no app is the tunnel.
-    let whole_host_is_nobodys = index.claims(&target.host).is_empty();
-    let method = if whole_host_is_nobodys && target.secure { &Method::CONNECT } else { method };
-    let question = Question { method, host: &target.host, port, path: &path, app, selector };
-    let unmatched = config.proxy.unmatched == Untouched::Tunnel;
-    Ok(policy::explain(&caller.policy, &question, unmatched))
-}
-
-/// A URL as the doors would understand it: where it leads, and its path as sent.
-fn parse(url: &str) -> Result<(Target, String), String> {
-    let wrong = |why: &str| format!("\"{}\" is no URL: {why}", url.escape_debug());
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("write https://host/path"))?;
-    let (secure, default_port) = match scheme {
-        "https" => (true, 443),
-        "http" => (false, 80),
-        _ => return Err(wrong("only http and https")),
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let authority = Authority::parse(authority, default_port);
-    let Authority { host, port } = authority.map_err(|error| wrong(&error.to_string()))?;
-    // The same parser as on the wire decides what a path is.
-    let uri: Uri = match path.starts_with('/') {
-        true => path.parse().map_err(|_| wrong("the path"))?,
-        false => format!("/{path}").parse().map_err(|_| wrong("the path"))?,
-    };
-    Ok((Target { host, port, secure }, uri.path().to_owned()))
+    forward::explain(&Ground::of_config(config, index), &caller.policy, method, url, selector)
 }
 
 fn as_json(explanation: &Explanation) -> Value {

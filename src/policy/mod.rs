@@ -13,6 +13,7 @@ mod explain;
 mod path;
 mod pattern;
 mod rules;
+pub mod suggest;
 
 use std::sync::Arc;
 

@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
 pub use connect::Reconnect;
-pub use workspace::Workspace;
+pub use workspace::{Surroundings, Workspace};
 
 use crate::api::Api;
 use crate::forward::{Body, Refusal, Switched, UpgradeSlot, Watched};

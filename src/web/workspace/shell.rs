@@ -17,19 +17,30 @@ use crate::vault::Member;
 pub enum Section {
     Accounts,
     Connect,
+    Callers,
+    Activity,
     OAuthClients,
     Members,
     Settings,
 }
 
 impl Section {
-    pub const ALL: [Self; 5] =
-        [Self::Accounts, Self::Connect, Self::OAuthClients, Self::Members, Self::Settings];
+    pub const ALL: [Self; 7] = [
+        Self::Accounts,
+        Self::Connect,
+        Self::Callers,
+        Self::Activity,
+        Self::OAuthClients,
+        Self::Members,
+        Self::Settings,
+    ];
 
     pub fn label(self) -> &'static str {
         match self {
             Self::Accounts => "Accounts",
             Self::Connect => "Connect an app",
+            Self::Callers => "Callers",
+            Self::Activity => "Activity",
             Self::OAuthClients => "OAuth clients",
             Self::Members => "Members",
             Self::Settings => "Settings",
@@ -40,6 +51,8 @@ impl Section {
         match self {
             Self::Accounts => "/accounts",
             Self::Connect => "/accounts/connect",
+            Self::Callers => "/callers",
+            Self::Activity => "/activity",
             Self::OAuthClients => "/oauth-clients",
             Self::Members => "/members",
             Self::Settings => "/settings",
