@@ -1,17 +1,24 @@
-//! `policy explain` and `policy test`: the live decision, asked from a terminal.
+//! `policy explain`, `policy test` and `policy suggest`: the live decision, asked from a terminal,
+//! and the rules that would have been enough.
 //!
-//! Everything is handed in and given back as text, so that the commands only print. Touches
-//! nothing.
+//! Everything is handed in and given back as text, so that the commands only print. Only `suggest`
+//! reads something: the audit.
 
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::catalog::HostIndex;
-use crate::config::{Caller, Config};
+use crate::config::{Caller, Config, RuleText};
 use crate::forward::{self, Ground};
 use crate::ids::AppId;
 use crate::policy::cases::{self, Case, Outcome};
+use crate::policy::suggest::{Proposal, Suggestion};
 use crate::policy::{Decision, Explanation};
+use crate::telemetry::trail::{self, Search};
 
 /// What a command says, and its exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +65,73 @@ pub fn test(config: &Config, index: &HostIndex, text: &str) -> Output {
     let mut lines: Vec<String> = failures.iter().map(ToString::to_string).collect();
     lines.push(format!("{} cases, {} failed", cases.len(), failures.len()));
     Output { text: lines.join("\n"), code: u8::from(!failures.is_empty()) }
+}
+
+/// Proposes rules from what a caller did, as TOML for the configuration or as JSON for the store.
+/// The exit code is 1 when there is nothing to go by.
+///
+/// # Errors
+/// When the audit cannot be read.
+pub fn suggest(
+    audit: &Path,
+    caller: &str,
+    since: Option<SystemTime>,
+    json: bool,
+) -> anyhow::Result<Output> {
+    let members = vec![("caller", caller.to_owned())];
+    let search =
+        Search { since, members, want: usize::MAX, most_bytes: u64::MAX, ..Search::default() };
+    let found = trail::search(audit, &search, |entry| entry.text("caller") == caller)
+        .with_context(|| format!("the audit file {} could not be read", audit.display()))?;
+    let suggestion = trail::suggest(&found.entries);
+    let code = u8::from(suggestion.rules.is_empty());
+    let text = match json {
+        true => {
+            let rules: Vec<RuleText> = suggestion.rules.iter().map(rule_text).collect();
+            serde_json::to_string_pretty(&rules)?
+        }
+        false => as_toml(caller, &suggestion),
+    };
+    Ok(Output { text, code })
+}
+
+fn rule_text(rule: &Proposal) -> RuleText {
+    RuleText {
+        app: Some(rule.app.clone()),
+        account: Some(rule.account.clone()),
+        methods: rule.methods.clone(),
+        paths: rule.paths.clone(),
+        ..RuleText::default()
+    }
+}
+
+fn as_toml(caller: &str, suggestion: &Suggestion) -> String {
+    let mut text = format!(
+        "# The least that would have allowed the {} requests that {caller} sent.\n",
+        suggestion.requests
+    );
+    if suggestion.left_out > 0 {
+        text += &format!(
+            "# {} more had paths that can be read in two ways: only a rule for every path allows them.\n",
+            suggestion.left_out
+        );
+    }
+    let list = |texts: &[String]| {
+        toml::Value::Array(texts.iter().cloned().map(toml::Value::String).collect())
+    };
+    // Unquoted, a dot would divide the key.
+    let key = toml::Value::String(caller.to_owned());
+    for rule in &suggestion.rules {
+        text += &format!(
+            "\n[[callers.{key}.rules]]  # {} requests\napp = \"{}\"\naccount = \"{}\"\nmethods = {}\npaths = {}\n",
+            rule.requests,
+            rule.app,
+            rule.account,
+            list(&rule.methods),
+            list(&rule.paths)
+        );
+    }
+    text
 }
 
 /// What the shell sees when the question itself was wrong.
@@ -122,6 +196,7 @@ fn as_json(explanation: &Explanation) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::sync::Arc;
 
     use super::*;
@@ -195,6 +270,47 @@ expect = 'tunnel'
         let output = test(&config, &index, &good.replace("'tunnel'", "'deny'"));
         assert_eq!(output.code, 1, "{}", output.text);
         assert_eq!(test(&config, &index, "[[cases]]").code, 2);
+    }
+
+    #[test]
+    fn what_is_suggested_is_a_config_that_allows_what_was_done() {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        for (seq, path) in
+            ["/api/chat.postMessage", "/api/chat.update", "/api/x/123"].iter().enumerate()
+        {
+            writeln!(
+                file,
+                "{{\"seq\":{},\"ts\":\"2026-01-02T03:04:05.678Z\",\"type\":\"request\",\"caller\":\"flow\",\
+                 \"method\":\"POST\",\"path\":\"{path}\",\"app\":\"slack\",\"account\":\"team\",\
+                 \"outcome\":\"authenticated\"}}",
+                seq + 1
+            )
+            .expect("room");
+        }
+        let said = suggest(file.path(), "flow", None, false).expect("readable");
+        assert_eq!(said.code, 0);
+        let (head, _) = CONFIG.split_once("[[callers").expect("rules");
+        let catalog = config().0.catalog;
+        let config = Draft::parse(&format!("{head}{}", said.text), None, &[]).finish(catalog);
+        let config = config.unwrap_or_else(|wrong| panic!("{wrong:?}: {}", said.text));
+        let index = config.host_index().expect("an index");
+        for (path, code) in [("chat.update", 0), ("x/77", 0), ("chat.delete", 1)] {
+            let url = format!("https://slack.com/api/{path}");
+            let asked = Explain {
+                caller: "flow",
+                method: Method::POST,
+                url: &url,
+                account: None,
+                json: false,
+            };
+            assert_eq!(explain(&config, &index, &asked).code, code, "{url}");
+        }
+        assert_eq!(suggest(file.path(), "other", None, false).expect("readable").code, 1);
+        let json = suggest(file.path(), "flow", None, true).expect("readable").text;
+        assert!(
+            crate::config::rules_from_json(&json).is_ok_and(|rules| !rules.is_empty()),
+            "{json}"
+        );
     }
 
     #[test]

@@ -31,4 +31,6 @@ mod visitor;
 
 mod access;
 mod accounts;
+mod activity;
+mod callers;
 mod login;
