@@ -5,13 +5,14 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek as _, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::config::Config;
 use crate::telemetry::{self, Report, plain};
 
 /// What `audit tail` shows.
@@ -23,6 +24,11 @@ pub struct TailOptions {
     pub follow: bool,
     /// Whether to print the lines as they stand in the file.
     pub json: bool,
+}
+
+/// Where a server with this configuration records what it does.
+pub fn usual_file(config: &Config) -> PathBuf {
+    config.audit.file.clone().unwrap_or_else(|| config.data_dir.join("audit.jsonl"))
 }
 
 /// Prints the last events, and with `follow` all that come, until `out` is closed.

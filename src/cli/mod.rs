@@ -186,6 +186,21 @@ enum PolicyCommand {
         #[arg(num_args = 1..=2, required = true, value_name = "[METHOD] URL")]
         request: Vec<String>,
     },
+    /// Propose the least privilege that a caller needs, from what it did
+    Suggest {
+        /// May be left out when the configuration has one only
+        #[arg(long, value_name = "NAME")]
+        caller: Option<String>,
+        /// How far back to look
+        #[arg(long, default_value = "30d", value_name = "DURATION", value_parser = crate::config::duration)]
+        since: std::time::Duration,
+        /// The audit file [default: the one of the configuration]
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Print the rules as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Run a file of recorded requests and the answers they should get
     Test {
         /// TOML with one [[case]] for each request
@@ -412,6 +427,12 @@ async fn policy_command(
             let asked = policy::Explain { caller, method, url, account, json: *json };
             print(&policy::explain(&config, &index, &asked), out)
         }
+        PolicyCommand::Suggest { caller, since, file, json } => {
+            let caller = own_proxy::caller_of(&config.callers, caller.as_deref())?.id.as_str();
+            let file = file.clone().unwrap_or_else(|| audit::usual_file(&config));
+            let since = std::time::SystemTime::now().checked_sub(*since);
+            print(&policy::suggest(&file, caller, since, *json)?, out)
+        }
         PolicyCommand::Test { file } => {
             let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
             print(&policy::test(&config, &index, &text), out)
@@ -494,10 +515,8 @@ fn audit_command(
     source: &Source,
     out: &mut impl std::io::Write,
 ) -> anyhow::Result<u8> {
-    let usual = || -> anyhow::Result<PathBuf> {
-        let config = load_or_explain(source)?.config;
-        Ok(config.audit.file.clone().unwrap_or_else(|| config.data_dir.join("audit.jsonl")))
-    };
+    let usual =
+        || -> anyhow::Result<PathBuf> { Ok(audit::usual_file(&load_or_explain(source)?.config)) };
     match command {
         AuditCommand::Tail { lines, follow, json, file } => {
             let file = file.map_or_else(usual, Ok)?;

@@ -1,18 +1,24 @@
-//! `policy explain` and `policy test`: the live decision, asked from a terminal.
+//! `policy explain`, `policy test` and `policy suggest`: the live decision, asked from a terminal,
+//! and the rules that would have been enough.
 //!
-//! Everything is handed in and given back as text, so that the commands only print. Touches
-//! nothing.
+//! Everything is handed in and given back as text, so that the commands only print. Only `suggest`
+//! reads something: the audit.
 
-use http::{Method, Uri};
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::catalog::HostIndex;
-use crate::config::{Caller, Config, Untouched};
-use crate::forward::{self, Located, Target};
-use crate::host::Authority;
-use crate::ids::{AccountId, AppId};
+use crate::config::{Caller, Config, RuleText};
+use crate::forward::{self, Ground};
+use crate::ids::AppId;
 use crate::policy::cases::{self, Case, Outcome};
-use crate::policy::{self, Decision, Explanation, Question};
+use crate::policy::suggest::{Proposal, Suggestion};
+use crate::policy::{Decision, Explanation};
+use crate::telemetry::trail::{self, Search};
 
 /// What a command says, and its exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +67,73 @@ pub fn test(config: &Config, index: &HostIndex, text: &str) -> Output {
     Output { text: lines.join("\n"), code: u8::from(!failures.is_empty()) }
 }
 
+/// Proposes rules from what a caller did, as TOML for the configuration or as JSON for the store.
+/// The exit code is 1 when there is nothing to go by.
+///
+/// # Errors
+/// When the audit cannot be read.
+pub fn suggest(
+    audit: &Path,
+    caller: &str,
+    since: Option<SystemTime>,
+    json: bool,
+) -> anyhow::Result<Output> {
+    let members = vec![("caller", caller.to_owned())];
+    let search =
+        Search { since, members, want: usize::MAX, most_bytes: u64::MAX, ..Search::default() };
+    let found = trail::search(audit, &search, |entry| entry.text("caller") == caller)
+        .with_context(|| format!("the audit file {} could not be read", audit.display()))?;
+    let suggestion = trail::suggest(&found.entries);
+    let code = u8::from(suggestion.rules.is_empty());
+    let text = match json {
+        true => {
+            let rules: Vec<RuleText> = suggestion.rules.iter().map(rule_text).collect();
+            serde_json::to_string_pretty(&rules)?
+        }
+        false => as_toml(caller, &suggestion),
+    };
+    Ok(Output { text, code })
+}
+
+fn rule_text(rule: &Proposal) -> RuleText {
+    RuleText {
+        app: Some(rule.app.clone()),
+        account: Some(rule.account.clone()),
+        methods: rule.methods.clone(),
+        paths: rule.paths.clone(),
+        ..RuleText::default()
+    }
+}
+
+fn as_toml(caller: &str, suggestion: &Suggestion) -> String {
+    let mut text = format!(
+        "# The least that would have allowed the {} requests that {caller} sent.\n",
+        suggestion.requests
+    );
+    if suggestion.left_out > 0 {
+        text += &format!(
+            "# {} more had paths that can be read in two ways: only a rule for every path allows them.\n",
+            suggestion.left_out
+        );
+    }
+    let list = |texts: &[String]| {
+        toml::Value::Array(texts.iter().cloned().map(toml::Value::String).collect())
+    };
+    // Unquoted, a dot would divide the key.
+    let key = toml::Value::String(caller.to_owned());
+    for rule in &suggestion.rules {
+        text += &format!(
+            "\n[[callers.{key}.rules]]  # {} requests\napp = \"{}\"\naccount = \"{}\"\nmethods = {}\npaths = {}\n",
+            rule.requests,
+            rule.app,
+            rule.account,
+            list(&rule.methods),
+            list(&rule.paths)
+        );
+    }
+    text
+}
+
 /// What the shell sees when the question itself was wrong.
 const USAGE: u8 = 2;
 
@@ -88,55 +161,7 @@ fn answer(
     url: &str,
     selector: Option<&str>,
 ) -> Result<Explanation, String> {
-    let (target, sent_path) = parse(url)?;
-    let located = forward::locate(index, &caller.policy, &target, &sent_path, selector);
-    let (app, port, path) = match located {
-        Located::At { app, port, path } => (Some(&app.id), port, path),
-        Located::OfNoApp => (None, target.port, sent_path.as_str().into()),
-        Located::Shared { choices } => {
-            let names: Vec<&str> = choices.iter().map(AccountId::as_str).collect();
-            return Err(format!(
-                "{} is a host of several apps, and the caller has {}; name one",
-                target.host,
-                names.join(", ")
-            ));
-        }
-        Located::OtherPort { ports } => {
-            return Err(format!(
-                "{} belongs to an app, but not on port {}; its ports: {ports}",
-                target.host, target.port
-            ));
-        }
-    };
-    let bound = |app: &&AppId| caller.policy.bindings.iter().any(|binding| binding.app == **app);
-    let app = app.filter(|app| config.proxy.unbound == Untouched::Deny || bound(app));
-    // What countersign sees of https:// to a host of no app is the tunnel.
-    let whole_host_is_nobodys = index.claims(&target.host).is_empty();
-    let method = if whole_host_is_nobodys && target.secure { &Method::CONNECT } else { method };
-    let question = Question { method, host: &target.host, port, path: &path, app, selector };
-    let unmatched = config.proxy.unmatched == Untouched::Tunnel;
-    Ok(policy::explain(&caller.policy, &question, unmatched))
-}
-
-/// A URL as the doors would understand it: where it leads, and its path as sent.
-fn parse(url: &str) -> Result<(Target, String), String> {
-    let wrong = |why: &str| format!("\"{}\" is no URL: {why}", url.escape_debug());
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("write https://host/path"))?;
-    let (secure, default_port) = match scheme {
-        "https" => (true, 443),
-        "http" => (false, 80),
-        _ => return Err(wrong("only http and https")),
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let authority = Authority::parse(authority, default_port);
-    let Authority { host, port } = authority.map_err(|error| wrong(&error.to_string()))?;
-    // The same parser as on the wire decides what a path is.
-    let uri: Uri = match path.starts_with('/') {
-        true => path.parse().map_err(|_| wrong("the path"))?,
-        false => format!("/{path}").parse().map_err(|_| wrong("the path"))?,
-    };
-    Ok((Target { host, port, secure }, uri.path().to_owned()))
+    forward::explain(&Ground::of_config(config, index), &caller.policy, method, url, selector)
 }
 
 fn as_json(explanation: &Explanation) -> Value {
@@ -171,6 +196,7 @@ fn as_json(explanation: &Explanation) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::sync::Arc;
 
     use super::*;
@@ -244,6 +270,47 @@ expect = 'tunnel'
         let output = test(&config, &index, &good.replace("'tunnel'", "'deny'"));
         assert_eq!(output.code, 1, "{}", output.text);
         assert_eq!(test(&config, &index, "[[cases]]").code, 2);
+    }
+
+    #[test]
+    fn what_is_suggested_is_a_config_that_allows_what_was_done() {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        for (seq, path) in
+            ["/api/chat.postMessage", "/api/chat.update", "/api/x/123"].iter().enumerate()
+        {
+            writeln!(
+                file,
+                "{{\"seq\":{},\"ts\":\"2026-01-02T03:04:05.678Z\",\"type\":\"request\",\"caller\":\"flow\",\
+                 \"method\":\"POST\",\"path\":\"{path}\",\"app\":\"slack\",\"account\":\"team\",\
+                 \"outcome\":\"authenticated\"}}",
+                seq + 1
+            )
+            .expect("room");
+        }
+        let said = suggest(file.path(), "flow", None, false).expect("readable");
+        assert_eq!(said.code, 0);
+        let (head, _) = CONFIG.split_once("[[callers").expect("rules");
+        let catalog = config().0.catalog;
+        let config = Draft::parse(&format!("{head}{}", said.text), None, &[]).finish(catalog);
+        let config = config.unwrap_or_else(|wrong| panic!("{wrong:?}: {}", said.text));
+        let index = config.host_index().expect("an index");
+        for (path, code) in [("chat.update", 0), ("x/77", 0), ("chat.delete", 1)] {
+            let url = format!("https://slack.com/api/{path}");
+            let asked = Explain {
+                caller: "flow",
+                method: Method::POST,
+                url: &url,
+                account: None,
+                json: false,
+            };
+            assert_eq!(explain(&config, &index, &asked).code, code, "{url}");
+        }
+        assert_eq!(suggest(file.path(), "other", None, false).expect("readable").code, 1);
+        let json = suggest(file.path(), "flow", None, true).expect("readable").text;
+        assert!(
+            crate::config::rules_from_json(&json).is_ok_and(|rules| !rules.is_empty()),
+            "{json}"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::ids::{CallerId, MemberId};
 use crate::policy::PathPattern;
 use crate::random::{self, NoRandom};
 use crate::secret::{Secret, TokenDigest};
-use crate::vault::{self, Account, CallerDetails, StoredCaller, Vault};
+use crate::vault::{self, Account, Binding, CallerDetails, StoredCaller, Vault};
 
 /// What may be done with an account that is bound: texts such as `POST /api/chat.*`. Nothing
 /// allowed by name: everything that the account's app offers.
@@ -40,6 +40,10 @@ pub enum CallerError {
     Rules { caller: CallerId, why: String },
     #[error("{account} is not bound to {caller}")]
     NotBound { caller: CallerId, account: String },
+    #[error("{0} is an account of another app")]
+    OtherApp(String),
+    #[error("{0} is bound already")]
+    AlreadyBound(String),
     #[error(transparent)]
     NoRandom(#[from] NoRandom),
     #[error(transparent)]
@@ -92,7 +96,7 @@ pub async fn bind(
     rules.retain(|rule| !is_about(rule, account));
     rules.extend(rules_about(account, &terms.grant)?);
     vault.bind(&caller.name, &account.id, terms.default, &terms.paths, by).await?;
-    set_rules(vault, caller, &rules).await
+    put_rules(vault, caller, &rules).await
 }
 
 /// Takes an account away, and the rules about it.
@@ -110,7 +114,108 @@ pub async fn unbind(
     }
     let mut rules = rules_of(caller)?;
     rules.retain(|rule| !is_about(rule, account));
-    set_rules(vault, caller, &rules).await
+    put_rules(vault, caller, &rules).await
+}
+
+/// Says anew when a bound account is taken; what may be done with it stays.
+///
+/// # Errors
+/// When a path cannot be read, or it was not bound, and what the store says.
+pub async fn rebind(
+    vault: &Vault,
+    caller: &StoredCaller,
+    account: &Account,
+    (default, paths): (bool, &[String]),
+    by: Option<&MemberId>,
+) -> Result<(), CallerError> {
+    check_paths(paths)?;
+    require_bound(vault, caller, account).await?;
+    vault.bind(&caller.name, &account.id, default, paths, by).await?;
+    Ok(())
+}
+
+/// Puts `new` in the place of `old`: bound as that was, with the rules about it.
+///
+/// # Errors
+/// When `old` is not bound, `new` is, or they are not of one app, and what the store says.
+pub async fn swap(
+    vault: &Vault,
+    caller: &StoredCaller,
+    (old, new): (&Account, &Account),
+    by: Option<&MemberId>,
+) -> Result<(), CallerError> {
+    let binding = require_bound(vault, caller, old).await?;
+    if old.app != new.app {
+        return Err(CallerError::OtherApp(new.nickname.to_string()));
+    }
+    let bound = vault.bindings().await?;
+    if bound.iter().any(|held| held.caller == caller.name && held.account == new.id) {
+        return Err(CallerError::AlreadyBound(new.nickname.to_string()));
+    }
+    let mut rules = rules_of(caller)?;
+    for rule in rules.iter_mut().filter(|rule| is_about(rule, old)) {
+        rule.account = Some(new.id.to_string());
+    }
+    // First the old one ends: at no moment may whoever swaps have both.
+    vault.unbind(&caller.name, &old.id).await?;
+    vault.bind(&caller.name, &new.id, binding.is_default, &binding.paths, by).await?;
+    put_rules(vault, caller, &rules).await
+}
+
+async fn require_bound(
+    vault: &Vault,
+    caller: &StoredCaller,
+    account: &Account,
+) -> Result<Binding, CallerError> {
+    let bound = vault.bindings().await?;
+    let held = |held: &Binding| held.caller == caller.name && held.account == account.id;
+    bound.into_iter().find(held).ok_or_else(|| CallerError::NotBound {
+        caller: caller.name.clone(),
+        account: account.nickname.to_string(),
+    })
+}
+
+/// Replaces the rules of a caller.
+///
+/// # Errors
+/// Before anything is written when a rule cannot be read, and what the store says.
+pub async fn set_rules(
+    vault: &Vault,
+    caller: &StoredCaller,
+    rules: &[RuleText],
+) -> Result<(), CallerError> {
+    for (at, rule) in rules.iter().enumerate() {
+        let wrong = |why| CallerError::Rules { caller: caller.name.clone(), why };
+        rule.finish(&format!("rule {}", at + 1)).map_err(wrong)?;
+    }
+    put_rules(vault, caller, rules).await
+}
+
+/// Without reading them first: taking something away works whatever stands beside it.
+async fn put_rules(
+    vault: &Vault,
+    caller: &StoredCaller,
+    rules: &[RuleText],
+) -> Result<(), CallerError> {
+    let details = CallerDetails { rules: rules_to_json(rules), ..caller.details.clone() };
+    vault.update_caller(&caller.name, &details).await?;
+    Ok(())
+}
+
+/// Changes what a caller is and how much it may.
+///
+/// # Errors
+/// Before anything is written when the rate cannot be read, and what the store says.
+pub async fn update(
+    vault: &Vault,
+    caller: &StoredCaller,
+    details: &CallerDetails,
+) -> Result<(), CallerError> {
+    if let Some(rate) = &details.rate {
+        Rate::from_text(rate).map_err(CallerError::Rate)?;
+    }
+    vault.update_caller(&caller.name, details).await?;
+    Ok(())
 }
 
 /// A new token. The old ones end at once, or after `overlap`, for programs that get it later.
@@ -156,16 +261,6 @@ pub fn fresh_token() -> Result<Secret, NoRandom> {
 async fn add_token(vault: &Vault, name: &CallerId, token: &Secret) -> Result<(), CallerError> {
     let digest = TokenDigest::of(token.expose().as_bytes());
     vault.add_caller_token(name, digest, "", None).await?;
-    Ok(())
-}
-
-async fn set_rules(
-    vault: &Vault,
-    caller: &StoredCaller,
-    rules: &[RuleText],
-) -> Result<(), CallerError> {
-    let details = CallerDetails { rules: rules_to_json(rules), ..caller.details.clone() };
-    vault.update_caller(&caller.name, &details).await?;
     Ok(())
 }
 

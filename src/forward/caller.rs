@@ -126,6 +126,11 @@ enum Kind {
 }
 
 impl Caller {
+    /// Whether the store keeps it; the others are declared in the configuration.
+    pub fn is_stored(&self) -> bool {
+        self.policy.kept == Kept::InStore
+    }
+
     /// Takes a place for one request.
     ///
     /// # Errors

@@ -12,7 +12,6 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Token, Untouched};
 use crate::credentials::{self, Slot};
 use crate::ids::{AccountId, CallerId};
-use crate::policy::Kept;
 use crate::secret::TokenDigest;
 use crate::sources;
 
@@ -111,7 +110,7 @@ impl World {
     pub async fn with(&self, config: &Config, stored: &Stored) -> Result<Self, Vec<Error>> {
         let mut errors = Vec::new();
         let index = index_of(config, stored, &mut errors);
-        let declared = |caller: &Caller| caller.policy.kept == Kept::InFile;
+        let declared = |caller: &Caller| !caller.is_stored();
         let callers = self.callers.iter().filter(|(_, caller)| declared(caller));
         let tokens = self.by_digest.iter().filter(|(_, holder)| declared(&holder.caller));
         let mut world = Self {

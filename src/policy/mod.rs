@@ -14,6 +14,7 @@ mod owner;
 mod path;
 mod pattern;
 mod rules;
+pub mod suggest;
 
 use std::sync::Arc;
 

@@ -53,7 +53,7 @@ use crate::telemetry::{self, AuditEvent, Pool, Telemetry};
 use crate::upstream::{self, OwnAddresses};
 use crate::vault::{self, Vault};
 use crate::web::admin::{self, Readiness};
-use crate::web::{Connect, Web, Workspace};
+use crate::web::{Connect, Surroundings, Web, Workspace};
 
 /// What a process that embeds the server decides, beside the config.
 pub struct Options {
@@ -191,7 +191,12 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         idle_timeout: config.proxy.idle_timeout,
     };
     let forwarder = Arc::new(Forwarder::new(world, upstream, telemetry.clone(), settings));
-    let workspace = workspace(&forwarder, keeper.as_ref(), &config).await?;
+    let around = Surroundings {
+        proxy: sockets.proxy.first().and_then(address_of),
+        audit: config.audit.enabled.then(|| audit_file(&config, &options)),
+        config_file: config.file.clone(),
+    };
+    let workspace = workspace(&forwarder, keeper.as_ref(), &config, around).await?;
     let welcome = match &workspace {
         Some(workspace) => workspace.first_owner_link().await.map_err(Error::Store)?,
         None => None,
@@ -585,6 +590,7 @@ async fn workspace(
     forwarder: &Arc<Forwarder>,
     keeper: Option<&Arc<Keeper>>,
     config: &Config,
+    around: Surroundings,
 ) -> Result<Option<Arc<Workspace>>, Error> {
     let Some((keeper, links)) = keeper.and_then(|keeper| Some((keeper, keeper.links()?))) else {
         return Ok(None);
@@ -599,7 +605,8 @@ async fn workspace(
         ),
         None => None,
     };
-    let opened = Workspace::open(forwarder, keeper.clone(), links.base(), login, secret).await;
+    let keeper = keeper.clone();
+    let opened = Workspace::open(forwarder, keeper, links.base(), login, secret, around).await;
     Ok(Some(Arc::new(opened.map_err(Error::Store)?)))
 }
 

@@ -10,10 +10,11 @@
 //! An altered, removed, added or moved line breaks the chain at its place; removed last lines are
 //! found with the head, which is kept in a file beside. The chain has no key: who can rewrite the
 //! whole file and the head can forge both, so keep the last hash, which `audit verify` prints,
-//! somewhere else. Pure, but for [`verify`], which reads.
+//! somewhere else. Pure, but for [`verify`] and [`verify_live`], which read.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
@@ -105,6 +106,12 @@ impl<'a> Line<'a> {
     }
 }
 
+/// Whether a line's own hash is that of its bytes. That it stands in its place, only the whole file
+/// tells.
+pub fn is_intact(line: &[u8]) -> bool {
+    Line::parse(line).is_some_and(|line| line.is_intact())
+}
+
 fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
@@ -163,15 +170,51 @@ impl Report {
 /// Reads an audit file from end to end and checks its chain, and its end against the head.
 pub fn verify(audit: &Path) -> io::Result<Report> {
     let head = Head::read(&head_path(audit));
+    check(head, File::open(audit)?, |_| true)
+}
+
+/// The same for a file to which its server writes: what comes while it is read is left for the next
+/// time. `goes_on` hears how many of all bytes are read, and says whether to read on.
+///
+/// # Errors
+/// When the file cannot be read, or reading was ended (`Interrupted`).
+pub fn verify_live(audit: &Path, mut goes_on: impl FnMut(u64, u64) -> bool) -> io::Result<Report> {
+    // In this order: the file has at least the line that the head names.
+    let head = Head::read(&head_path(audit));
+    let file = File::open(audit)?;
+    let end = end_of_last_line(&file)?;
+    check(head, file.take(end), |read| goes_on(read, end))
+}
+
+fn check(
+    head: io::Result<Option<Head>>,
+    file: impl io::Read,
+    mut goes_on: impl FnMut(u64) -> bool,
+) -> io::Result<Report> {
     let mut check = Check::new(head);
-    let mut lines = BufReader::with_capacity(1 << 20, File::open(audit)?);
-    let mut line = Vec::new();
+    let mut lines = BufReader::with_capacity(1 << 20, file);
+    let (mut line, mut read) = (Vec::new(), 0);
     while lines.read_until(b'\n', &mut line)? > 0 {
         check.line(&line);
+        read += line.len() as u64;
         line.clear();
+        if check.report.lines.is_multiple_of(4096) && !goes_on(read) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
     }
     Ok(check.finish())
 }
+
+fn end_of_last_line(file: &File) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    let mut tail = vec![0; usize::try_from(length.min(LONGEST_LINE)).unwrap_or(0)];
+    let start = length - tail.len() as u64;
+    file.read_exact_at(&mut tail, start)?;
+    // Without any line feed it is no audit, which the check then says.
+    Ok(memchr::memrchr(b'\n', &tail).map_or(length, |at| start + at as u64 + 1))
+}
+
+const LONGEST_LINE: u64 = 64 * 1024;
 
 struct Check {
     report: Report,
@@ -300,6 +343,18 @@ mod tests {
         lines[1].clear();
         head.seal(b"\"ts\":\"t\",\"type\":\"request\",\"n\":99", &mut lines[1]);
         assert_eq!(check(&lines, None), [(3, Flaw::Unlinked)]);
+    }
+
+    #[test]
+    fn a_line_that_is_being_written_is_left_for_the_next_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("audit.jsonl");
+        let mut bytes = chain(5).concat();
+        bytes.extend_from_slice(b"{\"seq\":6,\"ts");
+        std::fs::write(&file, &bytes).expect("written");
+        assert!(!verify(&file).expect("readable").is_sound(), "torn, once nobody writes");
+        let report = verify_live(&file, |_, _| true).expect("readable");
+        assert!(report.is_sound() && report.lines == 5, "{report:?}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod log;
 mod metrics;
 mod process;
 mod text;
+pub mod trail;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::ids::{AccountId, AppId, CallerId, RequestId};
 
 pub use accounts::{AccountChange, AccountMetrics, AccountState, Census, Waiting};
 pub use audit::{AuditEvent, AuditSettings, AuditUnavailable, OpenError, Tunnel};
-pub use chain::{Finding, Flaw, Head, Report, verify};
+pub use chain::{Finding, Flaw, Head, Report, is_intact, verify, verify_live};
 pub use log::{LogSettings, Sink, Style};
 pub use metrics::{
     Active, AuthFailure, CONTENT_TYPE, LABELS, Listener, Lookup, Metrics, Pool, Refresh, Reload,

@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub use connect::Connect;
 pub use tls::Tls;
-pub use workspace::Workspace;
+pub use workspace::{Surroundings, Workspace};
 
 use crate::api::Api;
 use crate::forward::{Activity, Body, Refusal, Switched, UpgradeSlot, Watched};

@@ -31,7 +31,9 @@ mod visitor;
 
 mod access;
 mod accounts;
+mod activity;
 mod browser;
+mod callers;
 mod commands;
 mod login;
 mod members;

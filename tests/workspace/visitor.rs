@@ -141,6 +141,32 @@ impl Visitor {
     }
 }
 
+/// Looks at a page until it says something.
+pub async fn until_said(visitor: &mut Visitor, path: &str, said: &[&str]) {
+    let began = std::time::Instant::now();
+    loop {
+        let page = visitor.get(path).await;
+        if said.iter().all(|said| page.has(said)) {
+            return;
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{path} never says {said:?}: {}",
+            page.body
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What the pages make is known to the proxy within a second.
+pub async fn until_known(house: &House, credentials: &str) {
+    crate::house::until("the caller is known", Duration::from_secs(5), async || {
+        let authority = format!("{}:443", crate::site::API);
+        crate::client::connect(&house.site, &authority, credentials).await.1.status == 200
+    })
+    .await;
+}
+
 /// A link's token, as the terminal or a page makes it.
 pub async fn invite(
     house: &House,

@@ -6,6 +6,8 @@
 //! ([`Visit::account`]). Rules: DESIGN.md §9 and §10.
 
 mod accounts;
+mod activity;
+mod callers;
 mod connect;
 mod form;
 mod guard;
@@ -22,7 +24,8 @@ mod trouble;
 mod visit;
 mod welcome;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -65,6 +68,20 @@ pub struct Workspace {
     hasher: Hasher,
     /// Where members log in beside here.
     oidc: Option<Provider>,
+    around: Surroundings,
+    /// Checks the audit's chain.
+    checker: activity::Checker,
+}
+
+/// What pages tell of the server, beside what the store holds.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Where clients find the proxy.
+    pub proxy: Option<SocketAddr>,
+    /// Where this server records what it does; `None`: it does not.
+    pub audit: Option<PathBuf>,
+    /// Where declared callers are written.
+    pub config_file: Option<PathBuf>,
 }
 
 /// The name of the workspace's key among the store's sealed items.
@@ -83,6 +100,7 @@ impl Workspace {
         base: &str,
         login: Login,
         oidc_secret: Option<Secret>,
+        around: Surroundings,
     ) -> Result<Self, vault::Error> {
         let fresh = random::token("", 32).map_err(|_| vault::Error::no_random())?;
         let key = keeper.vault().sealed_item_or(KEY_ITEM, &fresh).await?;
@@ -99,6 +117,8 @@ impl Workspace {
             key: hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes()),
             guard: Guard::default(),
             hasher: Hasher::default(),
+            around,
+            checker: activity::Checker::default(),
         })
     }
 
@@ -215,6 +235,8 @@ async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<Body>, Troub
         [""] => Ok(see_other(Section::Accounts.href())),
         ["accounts", "connect", rest @ ..] => connect::route(visit, rest).await,
         ["accounts", rest @ ..] => accounts::route(visit, rest).await,
+        ["activity", rest @ ..] => activity::route(visit, rest).await,
+        ["callers", rest @ ..] => callers::route(visit, rest).await,
         ["members", rest @ ..] => members::route(visit, rest).await,
         ["oauth-clients", rest @ ..] => oauth_clients::route(visit, rest).await,
         ["projects", rest @ ..] => projects::route(visit, rest).await,

@@ -18,6 +18,8 @@ use crate::vault::Member;
 pub enum Section {
     Accounts,
     Connect,
+    Callers,
+    Activity,
     OAuthClients,
     Projects,
     Members,
@@ -25,9 +27,11 @@ pub enum Section {
 }
 
 impl Section {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Accounts,
         Self::Connect,
+        Self::Callers,
+        Self::Activity,
         Self::OAuthClients,
         Self::Projects,
         Self::Members,
@@ -44,6 +48,8 @@ impl Section {
         match self {
             Self::Accounts => "Accounts",
             Self::Connect => "Connect an app",
+            Self::Callers => "Callers",
+            Self::Activity => "Activity",
             Self::OAuthClients => "OAuth clients",
             Self::Projects => "Projects",
             Self::Members => "Members",
@@ -55,6 +61,8 @@ impl Section {
         match self {
             Self::Accounts => "/accounts",
             Self::Connect => "/accounts/connect",
+            Self::Callers => "/callers",
+            Self::Activity => "/activity",
             Self::OAuthClients => "/oauth-clients",
             Self::Projects => "/projects",
             Self::Members => "/members",
