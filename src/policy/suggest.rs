@@ -55,20 +55,31 @@ pub fn suggest<'a>(seen: impl IntoIterator<Item = Seen<'a>>) -> Suggestion {
         trees.entry(key).or_default().add(&path);
     }
     // Methods that were used on the same paths share a rule.
-    let mut rules: BTreeMap<(&str, &str, Vec<String>), (Vec<String>, u64)> = BTreeMap::new();
+    let mut rules: BTreeMap<(&str, &str, Vec<String>), Used> = BTreeMap::new();
     for ((app, account, method), paths) in trees {
         let patterns = paths.patterns();
         for some in patterns.chunks(PATHS_PER_RULE) {
             let rule = rules.entry((app, account, some.to_vec())).or_default();
-            rule.0.push(method.to_owned());
-            rule.1 += paths.requests_of(some);
+            rule.methods.push(method.to_owned());
+            rule.requests += paths.requests_of(some);
         }
     }
-    let proposals = rules.into_iter().map(|((app, account, paths), (methods, requests))| {
-        Proposal { app: app.to_owned(), account: account.to_owned(), methods, paths, requests }
+    let proposals = rules.into_iter().map(|((app, account, paths), used)| Proposal {
+        app: app.to_owned(),
+        account: account.to_owned(),
+        methods: used.methods,
+        paths,
+        requests: used.requests,
     });
     suggestion.rules = proposals.collect();
     suggestion
+}
+
+/// How the same paths were used.
+#[derive(Default)]
+struct Used {
+    methods: Vec<String>,
+    requests: u64,
 }
 
 /// The normal form of a path that a pattern can spell: `*` in a path would be read as one.

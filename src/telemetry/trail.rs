@@ -98,10 +98,10 @@ pub fn search(
     let mut found = Found::default();
     let mut lines = trail.backwards(trail.start_of(search)?);
     while found.entries.len() < search.want {
-        let Some((line, bytes_read)) = lines.next()? else { return Ok(found.to_the_end()) };
+        let Some((line, bytes_read)) = lines.next()? else { return Ok(found.at_the_end()) };
         let Some(head) = Head::of(line) else { continue };
         match sieve.judge(&head, line) {
-            Verdict::Ended => return Ok(found.to_the_end()),
+            Verdict::Ended => return Ok(found.at_the_end()),
             Verdict::Passes => {
                 found.entries.extend(Entry::parse(line).filter(|entry| accepts(entry)));
             }
@@ -113,11 +113,11 @@ pub fn search(
             return Ok(found);
         }
     }
-    Ok(if lines.is_at_the_start() { found.to_the_end() } else { found })
+    Ok(if lines.is_at_the_start() { found.at_the_end() } else { found })
 }
 
 impl Found {
-    fn to_the_end(self) -> Self {
+    fn at_the_end(self) -> Self {
         Self { rest: Rest::Nothing, ..self }
     }
 }

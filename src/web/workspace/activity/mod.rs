@@ -133,7 +133,9 @@ impl Filters {
     }
 
     fn address(&self, before: Option<u64>) -> String {
-        let mut address = url::form_urlencoded::Serializer::new("/activity?".to_owned());
+        let path = "/activity?".to_owned();
+        let start = path.len();
+        let mut address = url::form_urlencoded::Serializer::for_suffix(path, start);
         for (name, value) in self.pairs().into_iter().filter(|(_, value)| !value.is_empty()) {
             address.append_pair(name, value);
         }

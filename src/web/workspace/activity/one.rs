@@ -68,7 +68,8 @@ fn members(entry: &Entry) -> Vec<(String, String)> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    members.into_iter().map(|(key, value)| (name_of(key), shown(value))).collect()
+    let said = members.into_iter().map(|(key, value)| (name_of(key), shown(value)));
+    said.filter(|(_, value)| !value.is_empty()).collect()
 }
 
 const ORDER: [&str; 22] = [

@@ -198,7 +198,7 @@ fn verdict(
 
 /// Denials name the accounts among which one may choose: only for who sees them.
 fn because(denial: &Denial, open: bool) -> String {
-    let reason = match denial {
+    match denial {
         Denial::Rule { name, .. } => format!("{} denies it.", rule_said(name)),
         Denial::NoRule { odd: Some(odd), .. } => {
             format!("The path has {odd}, so rules with paths do not allow it.")
@@ -215,8 +215,7 @@ fn because(denial: &Denial, open: bool) -> String {
             let first = letters.next().map(|letter| letter.to_ascii_uppercase());
             first.into_iter().chain(letters).chain(['.']).collect()
         }
-    };
-    reason
+    }
 }
 
 /// `callers.flow.rules[1]`: "Rule 2"; that of a group by its own name.

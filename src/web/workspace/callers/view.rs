@@ -126,7 +126,10 @@ impl Ledger {
             default: binding.is_default,
             paths: if sees { binding.paths.clone() } else { Vec::new() },
             holds: self.holds(binding, account),
-            bound_by: sees.then(|| self.member_name(binding.created_by.as_ref())),
+            bound_by: sees.then(|| match &binding.created_by {
+                Some(id) if *id == self.me.id => "you".to_owned(),
+                by => self.member_name(by.as_ref()),
+            }),
         })
     }
 
