@@ -19,7 +19,7 @@ mod projects;
 mod random;
 mod route;
 mod scope;
-mod target;
+pub mod target;
 mod users;
 
 use std::net::IpAddr;

@@ -143,6 +143,7 @@ label! {
         Intercept = "intercept",
         Gateway = "gateway",
         Api = "api",
+        Builder = "builder",
         Magic = "magic",
     }
 }
