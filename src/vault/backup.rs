@@ -261,4 +261,6 @@ const TABLES: &[&str] = &[
     "api_client",
     "webhook",
     "sealed_item",
+    "saved_request",
+    "app_definition",
 ];
