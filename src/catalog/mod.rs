@@ -287,8 +287,26 @@ impl Catalog {
     /// Every mistake of every file, and every overlap of two apps. Warnings are no errors:
     /// [`Catalog::warnings`].
     pub fn build(files: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Mistake>> {
+        Self::extended(BTreeMap::new(), files)
+    }
+
+    /// This catalog with further definitions, which replace those of the same id. What does not
+    /// change stays the same app.
+    ///
+    /// # Errors
+    /// As [`Catalog::build`].
+    pub fn with(
+        &self,
+        files: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Mistake>> {
+        Self::extended(self.apps.clone(), files)
+    }
+
+    fn extended(
+        mut apps: BTreeMap<AppId, Arc<App>>,
+        files: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
-        let mut apps = BTreeMap::new();
         for (file, text) in files {
             match parse::app(&file, &text) {
                 Ok(app) => {

@@ -31,4 +31,7 @@ mod visitor;
 
 mod access;
 mod accounts;
+mod apps;
+mod browser;
 mod login;
+mod requests;

@@ -6,6 +6,8 @@
 //! ([`Visit::account`]). Rules: DESIGN.md §9 and §10.
 
 mod accounts;
+mod apps;
+mod attached;
 mod connect;
 mod form;
 mod guard;
@@ -13,6 +15,7 @@ mod login;
 mod members;
 mod oauth_clients;
 mod password;
+mod requests;
 mod session;
 mod settings;
 mod shell;
@@ -196,8 +199,18 @@ impl Workspace {
 }
 
 /// First segments of paths that are pages of the workspace.
-const OURS: [&str; 8] =
-    ["accounts", "invitation", "login", "logout", "members", "settings", "theme", "welcome"];
+const OURS: [&str; 10] = [
+    "accounts",
+    "apps",
+    "invitation",
+    "login",
+    "logout",
+    "members",
+    "requests",
+    "settings",
+    "theme",
+    "welcome",
+];
 
 /// A page for each path; each says itself what it does with GET and POST.
 async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<Body>, Trouble> {
@@ -207,6 +220,8 @@ async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<Body>, Troub
         ["accounts", rest @ ..] => accounts::route(visit, rest).await,
         ["members", rest @ ..] => members::route(visit, rest).await,
         ["oauth-clients", rest @ ..] => oauth_clients::route(visit, rest).await,
+        ["apps", rest @ ..] => apps::route(visit, rest).await,
+        ["requests", rest @ ..] => requests::route(visit, rest).await,
         ["settings", rest @ ..] => settings::route(visit, rest).await,
         ["connect", "callback"] => connect::finish(visit).await,
         ["logout"] => login::log_out(visit).await,

@@ -17,19 +17,30 @@ use crate::vault::Member;
 pub enum Section {
     Accounts,
     Connect,
+    Requests,
+    Apps,
     OAuthClients,
     Members,
     Settings,
 }
 
 impl Section {
-    pub const ALL: [Self; 5] =
-        [Self::Accounts, Self::Connect, Self::OAuthClients, Self::Members, Self::Settings];
+    pub const ALL: [Self; 7] = [
+        Self::Accounts,
+        Self::Connect,
+        Self::Requests,
+        Self::Apps,
+        Self::OAuthClients,
+        Self::Members,
+        Self::Settings,
+    ];
 
     pub fn label(self) -> &'static str {
         match self {
             Self::Accounts => "Accounts",
             Self::Connect => "Connect an app",
+            Self::Requests => "Request builder",
+            Self::Apps => "Apps",
             Self::OAuthClients => "OAuth clients",
             Self::Members => "Members",
             Self::Settings => "Settings",
@@ -40,6 +51,8 @@ impl Section {
         match self {
             Self::Accounts => "/accounts",
             Self::Connect => "/accounts/connect",
+            Self::Requests => "/requests",
+            Self::Apps => "/apps",
             Self::OAuthClients => "/oauth-clients",
             Self::Members => "/members",
             Self::Settings => "/settings",
