@@ -32,6 +32,6 @@ mod visitor;
 mod access;
 mod accounts;
 mod apps;
-mod browser;
+mod builder;
 mod login;
 mod requests;

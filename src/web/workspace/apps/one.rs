@@ -69,13 +69,18 @@ pub(super) async fn show(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, 
 
 impl<'a> WayView<'a> {
     fn of(auth: &'a Auth) -> Self {
-        let scopes = auth.oauth2.iter().flat_map(|oauth2| &oauth2.default_scopes);
+        let mut scopes: Vec<String> = Vec::new();
+        if let Some(oauth2) = &auth.oauth2 {
+            scopes.extend(oauth2.default_scopes.iter().chain(&oauth2.suggested_scopes).cloned());
+        }
+        scopes.sort();
+        scopes.dedup();
         Self {
             label: way(auth),
             hosts: auth.hosts.iter().map(ToString::to_string).collect(),
             base: auth.base_url.source(),
             fields: auth.fields.iter().filter(|field| field.is_asked()).collect(),
-            scopes: scopes.cloned().collect(),
+            scopes,
             attached: attached::usual(auth),
             test: auth.test.as_ref().map(|test| (test.method.to_string(), test.url.source())),
             auth,
