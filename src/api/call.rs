@@ -27,7 +27,7 @@ use super::principal::{Principal, Tenancy};
 use super::scope::Scope;
 use super::target::{self, Named};
 use crate::credentials::Slot;
-use crate::forward::{Body, Identity, Inbound, SOURCE, Target, UpgradeSlot, World, plan};
+use crate::forward::{Body, Content, Identity, Inbound, SOURCE, Target, UpgradeSlot, World, plan};
 use crate::ids::CallerId;
 use crate::proxy::{aim, join};
 use crate::telemetry::Door;
@@ -71,7 +71,8 @@ impl Api {
         let named = target::read(url_64)?;
         let headers = target::headers(&parts.headers)?;
         let caller: CallerId = principal.name().parse().map_err(|_| Failure::Internal)?;
-        let identity = Identity::of_account(caller, principal.digest(), &account, slot.clone());
+        let identity =
+            Identity::of_account(caller, principal.digest(), &account, slot.clone(), "api");
         let (world, app) = (self.forwarder.world(), account.app.clone());
         let call = Call { api: self, world, client, identity, slot, account };
         let (target, path) = call.aim(named)?;
@@ -180,7 +181,7 @@ impl Call<'_> {
             identity: self.identity.clone(),
             target: hop.target,
             parts: head,
-            body: hop.body,
+            body: hop.body.map(Content::Stream),
             upgrade: UpgradeSlot::default(),
         };
         let response = forwarder.forward(&self.world, inbound).await;

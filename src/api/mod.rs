@@ -22,7 +22,7 @@ mod random;
 mod rate_limits;
 mod route;
 mod scope;
-mod target;
+pub mod target;
 mod users;
 
 use std::collections::BTreeMap;

@@ -319,6 +319,18 @@ impl Catalog {
         Self::extended(BTreeMap::new(), files)
     }
 
+    /// This catalog with further definitions, which replace those of the same id. What does not
+    /// change stays the same app.
+    ///
+    /// # Errors
+    /// As [`Catalog::build`].
+    pub fn with(
+        &self,
+        files: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Mistake>> {
+        Self::extended(self.entries.clone(), files)
+    }
+
     fn extended(
         mut entries: BTreeMap<AppId, Arc<Entry>>,
         files: impl IntoIterator<Item = (String, String)>,

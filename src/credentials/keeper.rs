@@ -187,7 +187,7 @@ impl Keeper {
                 self.look_again();
                 false
             }
-            Change::Access => true,
+            Change::Access | Change::Apps => true,
             Change::Everything => {
                 self.clients.lock().clear();
                 self.faults.lock().forget_all();

@@ -100,6 +100,14 @@ impl Body {
         Self { kind: Kind::Origin(origin), busy: None }
     }
 
+    /// How long the origin took to begin its answer; nothing if it is our own.
+    pub fn waited(&self) -> Option<std::time::Duration> {
+        match &self.kind {
+            Kind::Own(_) => None,
+            Kind::Origin(origin) => origin.exchange.waited(),
+        }
+    }
+
     pub fn busy(mut self, busy: InFlight) -> Self {
         self.busy = Some(busy);
         self

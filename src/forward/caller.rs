@@ -48,12 +48,13 @@ pub struct Identity {
 
 impl Identity {
     /// Of a door that has found out by itself whose account a request may use: it may use that one
-    /// for everything, and no other.
+    /// for everything, and no other. `rule` is what the audit says allowed it.
     pub fn of_account(
         name: CallerId,
         token: TokenDigest,
         account: &Account,
         slot: Arc<Slot>,
+        rule: &str,
     ) -> Self {
         let binding = Binding {
             account: account.nickname.clone(),
@@ -64,7 +65,7 @@ impl Identity {
             default: true,
         };
         let rule = Rule {
-            name: Arc::from("api"),
+            name: Arc::from(rule),
             effect: Effect::Allow,
             app: Some(account.app.clone()),
             account: Some(account.id.clone()),

@@ -4,13 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use http::header::{EXPECT, HOST, HeaderValue};
-use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Uri};
-use http_body::Body as _;
-use hyper::body::Incoming;
-
+use super::Content;
 use super::exchange::Exchange;
 use super::head::{self, SOURCE};
 use super::plan::Plan;
@@ -18,6 +12,11 @@ use super::refusal::Refusal;
 use crate::credentials::{Current, Slot, State};
 use crate::inject::Mask;
 use crate::upstream::{Destination, RequestBody, ResponseBody};
+use http::header::{EXPECT, HOST, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Request, Response, StatusCode, Uri};
+use http_body::Body as _;
 
 /// A request that is ready to go, and what is needed to send it once more.
 pub(super) struct Errand {
@@ -41,13 +40,12 @@ impl Errand {
         plan: &Plan,
         mut parts: Parts,
         target: PathAndQuery,
-        body: Option<Incoming>,
+        body: Option<Content>,
         exchange: &mut Exchange,
     ) -> Result<Self, Refusal> {
         let expects = parts.headers.contains_key(EXPECT);
         parts.headers.insert(HOST, host_value(&plan.destination));
-        let repeatable =
-            parts.method.is_safe() && body.as_ref().is_none_or(Incoming::is_end_stream);
+        let repeatable = parts.method.is_safe() && body.as_ref().is_none_or(Content::is_empty);
         let body = body.map(|body| request_body(body, expects, exchange));
         let body = body.unwrap_or_else(RequestBody::empty);
         let credential = plan
@@ -128,11 +126,25 @@ impl Errand {
     }
 }
 
-/// An empty body needs no counting and no deadline.
-fn request_body(body: Incoming, expects: bool, exchange: &mut Exchange) -> RequestBody {
-    if body.is_end_stream() {
-        return RequestBody::empty();
+impl Content {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Stream(body) => body.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_empty(),
+        }
     }
+}
+
+/// An empty body needs no counting and no deadline.
+fn request_body(body: Content, expects: bool, exchange: &mut Exchange) -> RequestBody {
+    let body = match body {
+        _ if body.is_empty() => return RequestBody::empty(),
+        Content::Stream(body) => body,
+        Content::Whole(bytes) => {
+            exchange.receives(Arc::new(AtomicU64::new(bytes.len() as u64)));
+            return RequestBody::full(bytes);
+        }
+    };
     let received = Arc::new(AtomicU64::new(0));
     exchange.receives(received.clone());
     let body = RequestBody::stream(body).counted(received);

@@ -141,6 +141,10 @@ impl Exchange {
         self.overhead = Some(self.started.elapsed().saturating_sub(waited));
     }
 
+    pub fn waited(&self) -> Option<Duration> {
+        self.upstream
+    }
+
     pub fn refused(&mut self, refusal: &Refusal) {
         refusal.count(&self.telemetry.metrics, self.app.as_ref());
         self.status = refusal.status().as_u16();

@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, UPGRADE, VIA};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -88,9 +89,17 @@ pub struct Inbound {
     pub target: Target,
     pub parts: Parts,
     /// `None`: there is none.
-    pub body: Option<Incoming>,
+    pub body: Option<Content>,
     /// Where a switch of protocols is left for the connection to carry out.
     pub upgrade: UpgradeSlot,
+}
+
+/// What a request carries.
+pub enum Content {
+    /// As it comes in.
+    Stream(Incoming),
+    /// Of a door that made the request itself.
+    Whole(Bytes),
 }
 
 impl Forwarder {

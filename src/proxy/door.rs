@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::connection::Connection;
 use super::{Doors, magic, tunnel};
-use crate::forward::{Body, Identity, Inbound, Opening, Refusal, Target, World};
+use crate::forward::{Body, Content, Identity, Inbound, Opening, Refusal, Target, World};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
 use crate::telemetry::{AuditEvent, AuthFailure, Door};
@@ -40,7 +40,7 @@ pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) ->
                 identity,
                 target,
                 parts,
-                body: Some(body),
+                body: Some(Content::Stream(body)),
                 upgrade: connection.switched.clone(),
             };
             forwarder.forward(&world, inbound).await

@@ -17,8 +17,8 @@ use super::{Doors, door};
 use crate::catalog::App;
 use crate::credentials::Slot;
 use crate::forward::{
-    ACCOUNT, Body, Channel, Identity, Inbound, Refusal, Target, UpgradeSlot, World, authenticate,
-    by_bearer,
+    ACCOUNT, Body, Channel, Content, Identity, Inbound, Refusal, Target, UpgradeSlot, World,
+    authenticate, by_bearer,
 };
 use crate::host::{Authority, Host};
 use crate::inject::Attachment;
@@ -72,7 +72,7 @@ fn enter(
         identity,
         target,
         parts,
-        body: Some(body),
+        body: Some(Content::Stream(body)),
         upgrade,
     })
 }

@@ -17,7 +17,7 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use super::connection::{self, Connection};
 use super::{door, magic};
-use crate::forward::{Body, Identity, Inbound, Refusal, Target};
+use crate::forward::{Body, Content, Identity, Inbound, Refusal, Target};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
 use crate::telemetry::{AuditEvent, Door};
@@ -159,7 +159,7 @@ pub async fn answer(
         identity,
         target: Target { host, port, secure: inside.secure },
         parts,
-        body: Some(body),
+        body: Some(Content::Stream(body)),
         upgrade: connection.switched.clone(),
     };
     forwarder.forward(&world, inbound).await

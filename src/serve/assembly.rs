@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use super::own_apps::{self, OwnApps};
 use super::{MayCreate, know, master_keys};
 use crate::config::Config;
 use crate::credentials::{self, Keeper};
@@ -20,7 +21,12 @@ pub(super) struct Assembly {
 }
 
 struct Parts {
+    /// As the files have it.
     config: Arc<Config>,
+    /// As the store was last read.
+    own_apps: OwnApps,
+    /// Both together.
+    in_use: Arc<Config>,
     /// As it was last read; a store that is away changes nothing.
     stored: Arc<Stored>,
     /// Reads declared credentials again.
@@ -41,28 +47,35 @@ impl Assembly {
         forwarder: Arc<Forwarder>,
         keeper: Option<Arc<Keeper>>,
         config: Arc<Config>,
+        own_apps: OwnApps,
+        in_use: Arc<Config>,
         stored: Arc<Stored>,
     ) -> Arc<Self> {
         let fresh = keep_fresh(&forwarder);
-        let parts = Mutex::new(Parts { config, stored, fresh });
+        let parts = Mutex::new(Parts { config, own_apps, in_use, stored, fresh });
         Arc::new(Self { forwarder, keeper, parts })
     }
 
     pub(super) async fn reload(&self, config: &Config) -> Result<(), Vec<WorldError>> {
         let mut parts = self.parts.lock().await;
+        let own_apps = self.read_own_apps(&parts.own_apps).await;
+        let in_use = Arc::new(own_apps::on_top(config, &own_apps));
         if let Some(keeper) = &self.keeper {
-            keeper.use_catalog(config.catalog.clone());
+            keeper.use_catalog(in_use.catalog.clone());
             if let Err(error) = take_keys(keeper.vault(), config).await {
                 tracing::error!("the master key stays as it was: {error}");
             }
         }
         let stored = self.read_store(&parts.stored).await;
-        let config = Arc::new(config.clone());
         let before = self.forwarder.world();
-        let built = World::build(&config, &stored, Some(&before)).await;
-        let built = built.map(|world| self.put(&mut parts, world, config, stored));
+        let built = World::build(&in_use, &stored, Some(&before)).await;
+        let built = built.map(|world| {
+            parts.config = Arc::new(config.clone());
+            (parts.own_apps, parts.in_use) = (own_apps, in_use);
+            self.put(&mut parts, world, stored);
+        });
         if let (Err(_), Some(keeper)) = (&built, &self.keeper) {
-            keeper.use_catalog(parts.config.catalog.clone());
+            keeper.use_catalog(parts.in_use.catalog.clone());
         }
         built
     }
@@ -85,15 +98,42 @@ impl Assembly {
 
     async fn rebuild(&self) {
         let mut parts = self.parts.lock().await;
+        let own_apps = self.read_own_apps(&parts.own_apps).await;
+        if own_apps != parts.own_apps {
+            return self.rebuild_with(&mut parts, own_apps).await;
+        }
         let stored = self.read_store(&parts.stored).await;
-        let config = parts.config.clone();
-        match self.forwarder.world().with(&config, &stored).await {
-            Ok(world) => self.put(&mut parts, world, config, stored),
+        match self.forwarder.world().with(&parts.in_use, &stored).await {
+            Ok(world) => self.put(&mut parts, world, stored),
+            Err(errors) => not_in_use(&errors),
+        }
+    }
+
+    /// Apps are what accounts rest on: everything is made anew.
+    async fn rebuild_with(&self, parts: &mut Parts, own_apps: OwnApps) {
+        let Some(keeper) = &self.keeper else { return };
+        let in_use = Arc::new(own_apps::on_top(&parts.config, &own_apps));
+        keeper.use_catalog(in_use.catalog.clone());
+        let stored = self.read_store(&parts.stored).await;
+        let before = self.forwarder.world();
+        match World::build(&in_use, &stored, Some(&before)).await {
+            Ok(world) => {
+                (parts.own_apps, parts.in_use) = (own_apps, in_use);
+                self.put(parts, world, stored);
+            }
             Err(errors) => {
-                let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                tracing::error!("what changed in the store is not in use: {}", errors.join("; "));
+                keeper.use_catalog(parts.in_use.catalog.clone());
+                not_in_use(&errors);
             }
         }
+    }
+
+    async fn read_own_apps(&self, last: &OwnApps) -> OwnApps {
+        let Some(keeper) = &self.keeper else { return Vec::new() };
+        own_apps::read(keeper.vault()).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the workspace's own apps stay as they were");
+            last.clone()
+        })
     }
 
     async fn read_store(&self, last: &Arc<Stored>) -> Arc<Stored> {
@@ -107,14 +147,18 @@ impl Assembly {
         }
     }
 
-    fn put(&self, parts: &mut Parts, world: World, config: Arc<Config>, stored: Arc<Stored>) {
+    fn put(&self, parts: &mut Parts, world: World, stored: Arc<Stored>) {
         know(&self.forwarder.telemetry, &world);
         self.forwarder.replace(world);
         parts.fresh.abort();
         parts.fresh = keep_fresh(&self.forwarder);
-        parts.config = config;
         parts.stored = stored;
     }
+}
+
+fn not_in_use(errors: &[WorldError]) {
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    tracing::error!("what changed in the store is not in use: {}", errors.join("; "));
 }
 
 async fn take_keys(vault: &Vault, config: &Config) -> Result<(), super::Error> {

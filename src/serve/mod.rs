@@ -3,6 +3,7 @@
 mod assembly;
 mod document;
 mod load;
+mod own_apps;
 mod reload;
 mod settings;
 mod store;
@@ -171,10 +172,15 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     own.set(sockets.addresses());
     let upstream = upstream::Client::new(upstream_settings(&config.upstream).await?, own)?;
     let mut warnings = upstream.warnings().to_vec();
+    let own_apps = match &vault {
+        Some(vault) => own_apps::read(vault).await.map_err(Error::Store)?,
+        None => Vec::new(),
+    };
+    let in_use = own_apps::on_top(&config, &own_apps);
     let keeper = match vault {
         Some(vault) => {
             let links = links(&vault, &config, sockets.web.as_ref()).await?;
-            Some(keeper(vault, links, &config, &options, &upstream, &telemetry).await?)
+            Some(keeper(vault, links, &in_use, &options, &upstream, &telemetry).await?)
         }
         None => None,
     };
@@ -182,7 +188,7 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         Some(keeper) => Stored::read(keeper).await.map_err(Error::Store)?,
         None => Stored::default(),
     };
-    let world = World::build(&config, &stored, None).await.map_err(Error::World)?;
+    let world = World::build(&in_use, &stored, None).await.map_err(Error::World)?;
     if config.file.is_none() && options.own.is_none() && stored.is_empty() {
         warnings.push("no config file: nobody may send anything yet".to_owned());
     }
@@ -205,6 +211,8 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         forwarder.clone(),
         keeper.clone(),
         Arc::new(config.clone()),
+        own_apps,
+        Arc::new(in_use),
         Arc::new(stored),
     );
     let doors = Arc::new(Doors {

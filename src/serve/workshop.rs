@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::settings::upstream_settings;
-use super::{Error, open_vault};
+use super::{Error, open_vault, own_apps};
 use crate::clock::Clock;
 use crate::config::{Caller, Config, LogFormat};
 use crate::connect::Connector;
@@ -34,6 +34,8 @@ impl Workshop {
     pub async fn open(config: Config, by: &str) -> Result<Self, Error> {
         let clock = Clock::System;
         let vault = open_vault(&config, &clock).await?.ok_or(Error::NoStore)?;
+        let own = own_apps::read(&vault).await.map_err(Error::Store)?;
+        let config = own_apps::on_top(&config, &own);
         let upstream = upstream::Client::new(
             upstream_settings(&config.upstream).await?,
             OwnAddresses::default(),

@@ -144,6 +144,7 @@ label! {
         Intercept = "intercept",
         Gateway = "gateway",
         Api = "api",
+        Builder = "builder",
         Magic = "magic",
     }
 }

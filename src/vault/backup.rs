@@ -263,4 +263,6 @@ const TABLES: &[&str] = &[
     "rate_limit",
     "webhook",
     "sealed_item",
+    "saved_request",
+    "app_definition",
 ];

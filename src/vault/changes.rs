@@ -26,6 +26,8 @@ pub enum Change {
     /// Callers, their tokens and bindings, sharing, members, projects, API clients.
     Access,
     OAuthClient(OAuthClientId),
+    /// App definitions of the workspace's own.
+    Apps,
     /// Nobody knows what: read everything again.
     Everything,
 }
@@ -36,6 +38,7 @@ pub(super) enum Noted {
     Account(AccountId),
     Access,
     OAuthClient(OAuthClientId),
+    Apps,
 }
 
 /// A feed of changes. The first answer is always [`Change::Everything`], so that nothing falls
@@ -183,6 +186,7 @@ impl Change {
             "account" => Self::Account(id(subject)?),
             "oauth_client" => Self::OAuthClient(id(subject)?),
             "access" => Self::Access,
+            "apps" => Self::Apps,
             // A newer version's: it knows kinds of changes that this one does not.
             _ => Self::Everything,
         })
@@ -195,6 +199,7 @@ impl Noted {
             Self::Account(_) => "account",
             Self::Access => "access",
             Self::OAuthClient(_) => "oauth_client",
+            Self::Apps => "apps",
         }
     }
 
@@ -202,7 +207,7 @@ impl Noted {
         match self {
             Self::Account(id) => id.as_str(),
             Self::OAuthClient(id) => id.as_str(),
-            Self::Access => "",
+            Self::Access | Self::Apps => "",
         }
     }
 }

@@ -361,8 +361,12 @@ fn bytes_type(engine: Engine) -> &'static str {
 }
 
 /// Each brings the schema to the version of its place in this list.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 pub(super) const LATEST: i64 = MIGRATIONS.len() as i64;
 const PROOF: &[u8] = b"countersign";
 /// Any number that nobody else in this database locks: "countersi" in ASCII, cut.

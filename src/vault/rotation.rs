@@ -165,6 +165,13 @@ const SEALED: &[Sealed] = &[
         version: "0",
     },
     Sealed { table: "webhook", id: "id", column: "secrets", key: "secrets_key", version: "0" },
+    Sealed {
+        table: "saved_request",
+        id: "id",
+        column: "request",
+        key: "request_key",
+        version: "0",
+    },
     Sealed { table: "sealed_item", id: "name", column: "secret", key: "secret_key", version: "0" },
 ];
 /// Short transactions: a refresh must not wait for a rotation.

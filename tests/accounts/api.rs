@@ -33,6 +33,7 @@ struct State {
 pub struct Use {
     pub token: String,
     pub status: u16,
+    pub head: String,
 }
 
 impl Api {
@@ -90,16 +91,46 @@ async fn serve(mut stream: Stream, seen: &Seen, state: &State, provider: &Provid
         let used = judge(&head, state, provider);
         let (status, challenge) = state.refusal();
         let answer = match used.status {
-            200 => "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nit works".to_owned(),
+            200 => content(&used),
             _ => format!(
                 "HTTP/1.1 {status}\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 2\r\n\r\nno"
-            ),
+            )
+            .into_bytes(),
         };
         state.uses.lock().unwrap().push(used);
-        if stream.write_all(answer.as_bytes()).await.is_err() || stream.flush().await.is_err() {
+        if stream.write_all(&answer).await.is_err() || stream.flush().await.is_err() {
             return;
         }
     }
+}
+
+/// The smallest PNG there is.
+pub const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\0\0\0\rIDATx\x9cc\xf8\xff\xff?\0\x05\xfe\x02\xfe\r\xefF\xb8\0\0\0\0IEND\xaeB`\x82";
+
+/// What the paths of the API answer; those of no meaning, that it works.
+fn content(used: &Use) -> Vec<u8> {
+    let path = used.head.split(' ').nth(1).unwrap_or_default();
+    let (kind, body): (&str, Vec<u8>) = match path.split('?').next().unwrap_or_default() {
+        "/json" => {
+            ("application/json", br#"{"z": 12345678901234567890, "items": [{"a": "<b>"}]}"#.into())
+        }
+        "/html" => ("text/html", b"<script>alert('origin')</script><h1>Hello</h1>".into()),
+        "/svg" => ("image/svg+xml", b"<svg onload=\"alert(1)\"></svg>".into()),
+        "/fake.png" => ("image/png", b"<script>alert('png')</script>".into()),
+        "/png" => ("image/png", PNG.into()),
+        "/zip" => ("application/zip", b"PK\x03\x04\0\0\0\0".into()),
+        "/echo" => ("text/plain", used.token.clone().into_bytes()),
+        "/big" => ("text/plain", vec![b'x'; 3 * 1024 * 1024]),
+        "/redirect" => {
+            return b"HTTP/1.1 302 Found\r\nLocation: https://evil.test/steal\r\nContent-Length: 0\r\n\r\n".into();
+        }
+        _ => return b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nit works".into(),
+    };
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body].concat()
 }
 
 fn judge(head: &str, state: &State, provider: &Provider) -> Use {
@@ -115,5 +146,5 @@ fn judge(head: &str, state: &State, provider: &Provider) -> Use {
     let refusal = state.refusal().0[..3].parse().unwrap();
     let status = if live && !state.refuses_all.load(Ordering::Relaxed) { 200 } else { refusal };
 
-    Use { token, status }
+    Use { token, status, head: head.to_owned() }
 }

@@ -7,6 +7,8 @@
 
 mod accounts;
 mod activity;
+mod apps;
+mod attached;
 mod callers;
 mod connect;
 mod form;
@@ -17,6 +19,7 @@ mod oauth_clients;
 mod oidc;
 mod password;
 mod projects;
+mod requests;
 mod session;
 mod settings;
 mod shell;
@@ -240,6 +243,8 @@ async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<Body>, Troub
         ["members", rest @ ..] => members::route(visit, rest).await,
         ["oauth-clients", rest @ ..] => oauth_clients::route(visit, rest).await,
         ["projects", rest @ ..] => projects::route(visit, rest).await,
+        ["apps", rest @ ..] => apps::route(visit, rest).await,
+        ["requests", rest @ ..] => requests::route(visit, rest).await,
         ["settings", rest @ ..] => settings::route(visit, rest).await,
         ["connect", "callback"] => connect::finish(visit).await,
         ["logout"] => login::log_out(visit).await,

@@ -20,6 +20,8 @@ pub enum Section {
     Connect,
     Callers,
     Activity,
+    Requests,
+    Apps,
     OAuthClients,
     Projects,
     Members,
@@ -27,10 +29,12 @@ pub enum Section {
 }
 
 impl Section {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Accounts,
         Self::Connect,
         Self::Callers,
+        Self::Requests,
+        Self::Apps,
         Self::Activity,
         Self::OAuthClients,
         Self::Projects,
@@ -50,6 +54,8 @@ impl Section {
             Self::Connect => "Connect an app",
             Self::Callers => "Callers",
             Self::Activity => "Activity",
+            Self::Requests => "Request builder",
+            Self::Apps => "Apps",
             Self::OAuthClients => "OAuth clients",
             Self::Projects => "Projects",
             Self::Members => "Members",
@@ -63,6 +69,8 @@ impl Section {
             Self::Connect => "/accounts/connect",
             Self::Callers => "/callers",
             Self::Activity => "/activity",
+            Self::Requests => "/requests",
+            Self::Apps => "/apps",
             Self::OAuthClients => "/oauth-clients",
             Self::Projects => "/projects",
             Self::Members => "/members",

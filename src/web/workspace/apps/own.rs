@@ -1,0 +1,333 @@
+//! Definitions of the workspace's own: added, changed and removed by owners and admins.
+//!
+//! A definition says where secrets go, so it is read and linted before it is kept, and the whole
+//! catalog with it: what would not load is never stored. All nodes take it in at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use http::Response;
+
+use super::super::Trouble;
+use super::super::shell::{Confirm, Section, Shell};
+use super::super::visit::{Flash, Visit};
+use crate::catalog::{App, Catalog, Mistake, lint};
+use crate::forward::Body;
+use crate::ids::AppId;
+use crate::secret::TokenDigest;
+use crate::vault::Filter;
+
+/// Far above any definition.
+const MAX_BYTES: usize = 128 * 1024;
+/// A change is in use within a second; this is for a slow disk.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
+
+#[derive(Template)]
+#[template(path = "workspace/app_edit.html")]
+struct EditPage<'a> {
+    shell: Shell<'a>,
+    action: &'a str,
+    back: &'a str,
+    text: &'a str,
+    /// It is a change of one that is kept.
+    changes: bool,
+    checked: bool,
+    /// Of the text that the findings are about, where it may be saved all the same.
+    seen: Option<String>,
+    mistakes: Vec<Line>,
+    /// What to know before it is saved.
+    notes: Vec<String>,
+}
+
+/// One thing to mend, at its line.
+struct Line {
+    number: Option<usize>,
+    /// What stands there.
+    text: String,
+    key: String,
+    said: String,
+    is_error: bool,
+}
+
+pub(super) async fn add(visit: &Visit<'_>) -> Result<Response<Body>, Trouble> {
+    Editor { visit, id: None }.answer(TEMPLATE.to_owned()).await
+}
+
+pub(super) async fn edit(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, Trouble> {
+    let id: AppId = id.parse().map_err(|_| Trouble::NotFound)?;
+    let kept = visit.vault().app_definition(&id).await?.ok_or(Trouble::NotFound)?;
+    Editor { visit, id: Some(id) }.answer(kept.definition).await
+}
+
+fn check_role(visit: &Visit<'_>) -> Result<(), Trouble> {
+    match visit.member().role.administers() {
+        true => Ok(()),
+        false => Err(Trouble::Forbidden(
+            "Only owners and admins change definitions: they decide where secrets go.",
+        )),
+    }
+}
+
+/// The form, for a new definition or one that is kept.
+struct Editor<'v> {
+    visit: &'v Visit<'v>,
+    id: Option<AppId>,
+}
+
+/// What a text was found to be.
+#[derive(Default)]
+struct Verdict {
+    app: Option<App>,
+    mistakes: Vec<Mistake>,
+    notes: Vec<String>,
+}
+
+impl Verdict {
+    /// There is nothing to show before it is saved.
+    fn is_clean(&self) -> bool {
+        self.mistakes.is_empty() && self.notes.is_empty()
+    }
+}
+
+/// Of a text, so that what was found is known to be about this one.
+fn digest(text: &str) -> String {
+    TokenDigest::of(text.as_bytes()).to_hex()
+}
+
+impl Editor<'_> {
+    async fn answer(&self, before: String) -> Result<Response<Body>, Trouble> {
+        check_role(self.visit)?;
+        let form = &self.visit.form;
+        if !self.visit.is_post() {
+            return Ok(self.page(&before, None));
+        }
+        let text = form.raw("definition").replace("\r\n", "\n");
+        if text.len() > MAX_BYTES {
+            return Err(Trouble::Bad("A definition has at most 128 KiB.".to_owned()));
+        }
+        let verdict = self.judge(&text).await?;
+        match &verdict.app {
+            Some(app)
+                if form.text("do") == "save"
+                    && (verdict.is_clean() || form.text("seen") == digest(&text)) =>
+            {
+                self.save(app, &text).await
+            }
+            _ => Ok(self.page(&text, Some(&verdict))),
+        }
+    }
+
+    async fn judge(&self, text: &str) -> Result<Verdict, Trouble> {
+        let mut verdict = Verdict::default();
+        let catalog = self.visit.workspace.keeper.catalog();
+        let file = (FILE.to_owned(), text.to_owned());
+        let alone = match Catalog::build([file.clone()]) {
+            Ok(alone) => alone,
+            Err(mistakes) => return Ok(Verdict { mistakes, ..verdict }),
+        };
+        let Some(app) = alone.apps().next() else { return Ok(verdict) };
+        verdict.mistakes = lint(app);
+        if let Err(mistakes) = catalog.with([file]) {
+            verdict.mistakes.extend(mistakes);
+        }
+        if let Some(id) = self.id.as_ref().filter(|id| **id != app.id) {
+            let said = format!("stays \"{id}\": accounts refer to it; add another app instead");
+            verdict.mistakes.push(Mistake::new(FILE, Some(1), "id", said));
+        }
+        self.mind_declared(app, &mut verdict);
+        if self.id.is_none() && catalog.app(app.id.as_str()).is_some() {
+            let replaced = format!("It takes the place of the app {} that is there.", app.id);
+            verdict.notes.push(replaced);
+        }
+        self.mind_accounts(app, &mut verdict).await?;
+        if !verdict.mistakes.iter().any(Mistake::is_error) {
+            verdict.app = Some(app.as_ref().clone());
+        }
+        Ok(verdict)
+    }
+
+    /// Accounts of the configuration cannot lose what they were checked against.
+    fn mind_declared(&self, app: &App, verdict: &mut Verdict) {
+        let world = self.visit.workspace.forwarder.world();
+        let declared = world.slots.iter().filter(|slot| !slot.is_stored() && slot.app.id == app.id);
+        for slot in declared {
+            let auth = &slot.auth().id;
+            if app.auth(auth).is_none() {
+                let said = format!(
+                    "is missing, and the account {} of the configuration uses it",
+                    slot.account
+                );
+                verdict.mistakes.push(Mistake::new(FILE, None, format!("auth.{auth}"), said));
+            }
+        }
+    }
+
+    async fn mind_accounts(&self, app: &App, verdict: &mut Verdict) -> Result<(), Trouble> {
+        let filter = Filter { app: Some(app.id.clone()), ..Filter::default() };
+        let accounts = self.visit.vault().accounts(&filter).await?;
+        let lost = accounts.iter().filter(|account| app.auth(&account.auth).is_none());
+        let names: Vec<&str> = lost.map(|account| account.nickname.as_str()).take(20).collect();
+        if !names.is_empty() {
+            let said = format!(
+                "These accounts stop working, because their way to authenticate is gone: {}.",
+                names.join(", ")
+            );
+            verdict.notes.push(said);
+        }
+        Ok(())
+    }
+
+    async fn save(&self, app: &App, text: &str) -> Result<Response<Body>, Trouble> {
+        let visit = self.visit;
+        let before = self.visit.workspace.keeper.catalog().app(app.id.as_str()).cloned();
+        let kept = visit.vault().app_definition(&app.id).await?;
+        if kept.is_some_and(|kept| kept.definition == text) {
+            return Ok(visit.done(&format!("/apps/{}", app.id), "Nothing was changed."));
+        }
+        visit.vault().put_app_definition(&app.id, text, Some(&visit.member().id)).await?;
+        let what = if self.id.is_some() { "app_changed" } else { "app_added" };
+        visit.audit(what, app.id.as_str(), &app.name);
+        let done = match in_use(visit, |now| is_another(now.app(app.id.as_str()), before.as_ref()))
+            .await
+        {
+            true => Flash::done(format!("{} is in use.", app.name)),
+            false => Flash::warning("It is kept, and not in use yet: the server's log says why."),
+        };
+        Ok(visit.go(&format!("/apps/{}", app.id), Some(done)))
+    }
+
+    fn page(&self, text: &str, verdict: Option<&Verdict>) -> Response<Body> {
+        let title = match &self.id {
+            Some(id) => format!("Change {id}"),
+            None => "Add an app".to_owned(),
+        };
+        let (action, back) = match &self.id {
+            Some(id) => (format!("/apps/{id}/edit"), format!("/apps/{id}")),
+            None => ("/apps/own/new".to_owned(), "/apps".to_owned()),
+        };
+        let lines = verdict.map(|verdict| lines(text, &verdict.mistakes)).unwrap_or_default();
+        let page = EditPage {
+            shell: self.visit.shell(Section::Apps, &title),
+            action: &action,
+            back: &back,
+            text,
+            changes: self.id.is_some(),
+            checked: verdict.is_some(),
+            seen: verdict.and_then(|verdict| verdict.app.as_ref()).map(|_| digest(text)),
+            mistakes: lines,
+            notes: verdict.map(|verdict| verdict.notes.clone()).unwrap_or_default(),
+        };
+        match verdict {
+            Some(Verdict { app: None, .. }) => self.visit.refused(&page),
+            _ => self.visit.page(&page),
+        }
+    }
+}
+
+fn lines(text: &str, mistakes: &[Mistake]) -> Vec<Line> {
+    let line = |mistake: &Mistake| {
+        let there = mistake.line.and_then(|number| text.lines().nth(number.saturating_sub(1)));
+        Line {
+            number: mistake.line,
+            text: there.unwrap_or_default().trim().chars().take(120).collect(),
+            key: mistake.key.clone(),
+            said: mistake.text.clone(),
+            is_error: mistake.is_error(),
+        }
+    };
+    mistakes.iter().map(line).collect()
+}
+
+/// Every reading makes another app, also of the same text.
+fn is_another(now: Option<&Arc<App>>, before: Option<&Arc<App>>) -> bool {
+    match (now, before) {
+        (Some(now), Some(before)) => !Arc::ptr_eq(now, before),
+        (now, before) => now.is_some() != before.is_some(),
+    }
+}
+
+/// Waits until this node's requests see the change.
+async fn in_use(visit: &Visit<'_>, expected: impl Fn(&Catalog) -> bool) -> bool {
+    let seen = async {
+        while !expected(&visit.workspace.forwarder.world().catalog) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.is_ok()
+}
+
+pub(super) async fn remove(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, Trouble> {
+    check_role(visit)?;
+    let id: AppId = id.parse().map_err(|_| Trouble::NotFound)?;
+    visit.vault().app_definition(&id).await?.ok_or(Trouble::NotFound)?;
+    let catalog = visit.workspace.keeper.catalog();
+    let name = catalog.app(id.as_str()).map_or_else(|| id.to_string(), |app| app.name.clone());
+    if visit.is_post() {
+        let before = catalog.app(id.as_str());
+        visit.vault().delete_app_definition(&id).await?;
+        visit.audit("app_removed", id.as_str(), &name);
+        in_use(visit, |now| is_another(now.app(id.as_str()), before)).await;
+        return Ok(visit.done("/apps", format!("The definition of {name} is removed.")));
+    }
+    let beneath = Catalog::embedded().is_ok_and(|catalog| catalog.app(id.as_str()).is_some());
+    let stops = if beneath { Vec::new() } else { stops(visit, &id).await? };
+    let text = match beneath {
+        true => format!("The definition of {name} that comes with countersign takes its place."),
+        false => format!("The app {name} goes out of the catalog."),
+    };
+    let title = format!("Remove the definition of {name}?");
+    let (action, back) = (format!("/apps/{id}/remove"), format!("/apps/{id}"));
+    Ok(visit.page(&Confirm {
+        shell: visit.shell(Section::Apps, &title),
+        text: &text,
+        stops: &stops,
+        action: &action,
+        fields: &[],
+        tick: None,
+        label: "Remove the definition",
+        back: &back,
+        error: None,
+    }))
+}
+
+/// What rests on an app that goes.
+async fn stops(visit: &Visit<'_>, id: &AppId) -> Result<Vec<String>, Trouble> {
+    let filter = Filter { app: Some(id.clone()), ..Filter::default() };
+    let accounts = visit.vault().accounts(&filter).await?;
+    let bindings = visit.vault().bindings().await?;
+    let line = |account: &crate::vault::Account| {
+        let users = bindings.iter().filter(|binding| binding.account == account.id);
+        let users: Vec<String> = users.map(|binding| binding.caller.to_string()).collect();
+        match users.is_empty() {
+            true => format!("The account {}", account.nickname),
+            false => format!("The account {}, and with it {}", account.nickname, users.join(", ")),
+        }
+    };
+    Ok(accounts.iter().take(50).map(line).collect())
+}
+
+/// For messages about the text in the form.
+const FILE: &str = "definition";
+
+const TEMPLATE: &str = r#"id = "orders"
+name = "Orders"
+description = "Our own order service."
+categories = ["internal"]
+docs_url = "https://docs.example.com/orders"
+
+[auth.key]
+kind = "api_key"
+hosts = ["api.orders.example.com"]
+base_url = "https://api.orders.example.com/v1"
+attach = [{ header = "Authorization", value = "Bearer {api_key}" }]
+
+[[auth.key.fields]]
+name = "api_key"
+label = "API key"
+help = "In the service's settings, under API."
+
+[auth.key.test]
+url = "https://api.orders.example.com/v1/me"
+"#;

@@ -1,0 +1,79 @@
+//! Apps as lists show them: found by words and category, in words.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::catalog::{App, Auth, AuthKind, Catalog, Confidence};
+use crate::web::html::monogram;
+
+/// An app in a list.
+pub struct Entry {
+    pub id: String,
+    pub name: String,
+    pub letter: String,
+    pub hue: u8,
+    pub description: String,
+    /// How it is connected, each way once.
+    pub ways: Vec<&'static str>,
+    pub is_single: bool,
+    pub is_own: bool,
+}
+
+impl Entry {
+    pub fn of(app: &App, is_own: bool) -> Self {
+        let (letter, hue) = monogram(&app.name);
+        let mut ways: Vec<&str> = app.auths.iter().map(way).collect();
+        ways.dedup();
+        Self {
+            id: app.id.to_string(),
+            name: app.name.clone(),
+            letter,
+            hue,
+            description: app.description.clone(),
+            ways,
+            is_single: app.confidence == Confidence::Single,
+            is_own,
+        }
+    }
+}
+
+/// How people call a way to authenticate.
+pub fn way(auth: &Auth) -> &'static str {
+    match auth.kind {
+        AuthKind::Oauth2 | AuthKind::Oauth1 => "OAuth",
+        AuthKind::Oauth2ClientCredentials | AuthKind::Oauth2Password => "OAuth without a person",
+        AuthKind::ApiKey => "API key",
+        AuthKind::Bearer => "Token",
+        AuthKind::Basic => "User name and password",
+        AuthKind::Jwt | AuthKind::TokenExchange => "Service account",
+        AuthKind::AwsSigv4 => "AWS keys",
+        AuthKind::Signature => "Signature",
+        AuthKind::None => "No credential",
+    }
+}
+
+/// Apps that have all words somewhere and are of the category, best first.
+pub fn found<'c>(catalog: &'c Catalog, words: &str, category: &str) -> Vec<&'c Arc<App>> {
+    let mut found = catalog.search(words);
+    if !category.is_empty() {
+        found.retain(|app| app.categories.iter().any(|own| own == category));
+    }
+    found
+}
+
+/// Every category and how many apps it has, by name.
+pub fn categories(catalog: &Catalog) -> Vec<(String, usize)> {
+    let mut counted: BTreeMap<&str, usize> = BTreeMap::new();
+    for category in catalog.apps().flat_map(|app| &app.categories) {
+        *counted.entry(category).or_default() += 1;
+    }
+    counted.into_iter().map(|(name, number)| (name.to_owned(), number)).collect()
+}
+
+/// `project_management` is "Project management".
+pub fn category_label(name: &str) -> String {
+    let spaced = name.replace(['_', '-'], " ");
+    let mut chars = spaced.chars();
+    let first = chars.next().map(char::to_uppercase);
+    first.into_iter().flatten().chain(chars).collect()
+}
