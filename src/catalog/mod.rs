@@ -538,6 +538,26 @@ impl std::fmt::Debug for Pattern {
 }
 
 impl AuthKind {
+    const ALL: [Self; 12] = [
+        Self::Oauth2,
+        Self::Oauth2ClientCredentials,
+        Self::Oauth2Password,
+        Self::Oauth1,
+        Self::ApiKey,
+        Self::Bearer,
+        Self::Basic,
+        Self::Jwt,
+        Self::TokenExchange,
+        Self::AwsSigv4,
+        Self::Signature,
+        Self::None,
+    ];
+
+    /// The kind that the TOML calls so.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// As the TOML has it.
     pub fn as_str(self) -> &'static str {
         match self {

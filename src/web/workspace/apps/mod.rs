@@ -52,7 +52,7 @@ async fn list(visit: &Visit<'_>) -> Result<Response<Body>, Trouble> {
     let (q, category) = (visit.query.text("q"), visit.query.text("category"));
     let only_own = visit.query.text("own") == "yes";
     let mut apps = found(&catalog, q, category);
-    apps.retain(|app| !only_own || own.contains(&app.id));
+    apps.retain(|card| !only_own || own.contains(&card.id));
     let mut base = url::form_urlencoded::Serializer::new("/apps?".to_owned());
     base.append_pair("q", q).append_pair("category", category);
     if only_own {
@@ -66,9 +66,9 @@ async fn list(visit: &Visit<'_>) -> Result<Response<Body>, Trouble> {
         category,
         only_own,
         categories: all.map(|(name, number)| (category_label(&name), name, number)).collect(),
-        lines: apps.iter().map(|app| Entry::of(app, own.contains(&app.id))).collect(),
+        lines: apps.iter().map(|card| Entry::of(card, own.contains(&card.id))).collect(),
         paging,
-        total: catalog.apps().count(),
+        total: catalog.len(),
         own: own.len(),
         may_add: visit.member().role.administers(),
     };

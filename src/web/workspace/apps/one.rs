@@ -8,7 +8,8 @@ use super::super::attached::{self, Attached};
 use super::super::shell::{Section, Shell};
 use super::super::visit::Visit;
 use super::shelf::{Entry, category_label, way};
-use crate::catalog::{App, Auth, Catalog, Field};
+use crate::catalog::samples::{Language, first_request};
+use crate::catalog::{App, Auth, Card, Catalog, Field};
 use crate::forward::Body;
 use crate::policy::access::{Operation, may};
 use crate::vault::{Account, AppDefinition, Filter, Shares};
@@ -55,7 +56,7 @@ pub(super) async fn show(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, 
     let own = visit.vault().app_definition(&app.id).await?;
     let page = AppPage {
         shell: visit.shell(Section::Apps, &app.name),
-        entry: Entry::of(app, own.is_some()),
+        entry: Entry::of(&Card::of(app), own.is_some()),
         categories: app.categories.iter().map(|name| category_label(name)).collect(),
         ways: app.auths.iter().map(WayView::of).collect(),
         accounts: accounts(visit, app).await?,
@@ -76,7 +77,7 @@ impl<'a> WayView<'a> {
         scopes.sort();
         scopes.dedup();
         Self {
-            label: way(auth),
+            label: way(auth.kind),
             hosts: auth.hosts.iter().map(ToString::to_string).collect(),
             base: auth.base_url.source(),
             fields: auth.fields.iter().filter(|field| field.is_asked()).collect(),
@@ -119,25 +120,6 @@ fn definition(app: &App, own: Option<AppDefinition>) -> Option<String> {
 
 /// A first request, through the proxy and without a secret.
 fn codes(app: &App) -> [(&'static str, &'static str, String); 3] {
-    let auth = app.default_auth();
-    let (method, url) = match &auth.test {
-        Some(test) => (test.method.as_str(), test.url.source()),
-        None => ("GET", auth.base_url.source()),
-    };
-    let said = |text: &str| serde_json::Value::from(text).to_string();
-    let option = if method == "GET" { String::new() } else { format!(" -X {method}") };
-    let curl = format!("curl{option} '{}'\n", url.replace('\'', "%27"));
-    let python = format!(
-        "import requests\n\nresponse = requests.request({}, {}, timeout=30)\n\
-         print(response.status_code, response.text)\n",
-        said(method),
-        said(url)
-    );
-    let node = format!(
-        "const response = await fetch({}, {{ method: {} }});\n\
-         console.log(response.status, await response.text());\n",
-        said(url),
-        said(method)
-    );
-    [("curl", "curl", curl), ("python", "Python", python), ("node", "Node.js", node)]
+    [(Language::Curl, "curl"), (Language::Python, "Python"), (Language::Node, "Node.js")]
+        .map(|(language, label)| (language.as_str(), label, first_request(app, language)))
 }

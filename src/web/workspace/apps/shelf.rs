@@ -1,9 +1,8 @@
 //! Apps as lists show them: found by words and category, in words.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use crate::catalog::{App, Auth, AuthKind, Catalog, Confidence};
+use crate::catalog::{AuthKind, Card, Catalog, Confidence};
 use crate::web::html::monogram;
 
 /// An app in a list.
@@ -20,26 +19,27 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn of(app: &App, is_own: bool) -> Self {
-        let (letter, hue) = monogram(&app.name);
-        let mut ways: Vec<&str> = app.auths.iter().map(way).collect();
+    pub fn of(card: &Card, is_own: bool) -> Self {
+        let (letter, hue) = monogram(&card.name);
+        let mut ways: Vec<&str> =
+            card.auths().filter_map(|(_, kind)| AuthKind::named(kind).map(way)).collect();
         ways.dedup();
         Self {
-            id: app.id.to_string(),
-            name: app.name.clone(),
+            id: card.id.to_string(),
+            name: card.name.to_string(),
             letter,
             hue,
-            description: app.description.clone(),
+            description: card.description.to_string(),
             ways,
-            is_single: app.confidence == Confidence::Single,
+            is_single: card.confidence == Confidence::Single,
             is_own,
         }
     }
 }
 
 /// How people call a way to authenticate.
-pub fn way(auth: &Auth) -> &'static str {
-    match auth.kind {
+pub fn way(kind: AuthKind) -> &'static str {
+    match kind {
         AuthKind::Oauth2 | AuthKind::Oauth1 => "OAuth",
         AuthKind::Oauth2ClientCredentials | AuthKind::Oauth2Password => "OAuth without a person",
         AuthKind::ApiKey => "API key",
@@ -53,10 +53,10 @@ pub fn way(auth: &Auth) -> &'static str {
 }
 
 /// Apps that have all words somewhere and are of the category, best first.
-pub fn found<'c>(catalog: &'c Catalog, words: &str, category: &str) -> Vec<&'c Arc<App>> {
-    let mut found = catalog.search(words);
+pub fn found<'c>(catalog: &'c Catalog, words: &str, category: &str) -> Vec<&'c Card> {
+    let mut found = catalog.ranked(words);
     if !category.is_empty() {
-        found.retain(|app| app.categories.iter().any(|own| own == category));
+        found.retain(|card| card.categories().any(|own| own == category));
     }
     found
 }
@@ -64,7 +64,7 @@ pub fn found<'c>(catalog: &'c Catalog, words: &str, category: &str) -> Vec<&'c A
 /// Every category and how many apps it has, by name.
 pub fn categories(catalog: &Catalog) -> Vec<(String, usize)> {
     let mut counted: BTreeMap<&str, usize> = BTreeMap::new();
-    for category in catalog.apps().flat_map(|app| &app.categories) {
+    for category in catalog.cards().flat_map(Card::categories) {
         *counted.entry(category).or_default() += 1;
     }
     counted.into_iter().map(|(name, number)| (name.to_owned(), number)).collect()
