@@ -385,6 +385,14 @@ impl Catalog {
         &self.index
     }
 
+    /// All ids, the best known apps first: of two that are as close to a slip of the finger, the
+    /// first is meant.
+    pub fn ids_by_renown(&self) -> Vec<&str> {
+        let mut cards: Vec<&Card> = self.cards().collect();
+        cards.sort_by_key(|card| card.tier);
+        cards.into_iter().map(|card| card.id.as_str()).collect()
+    }
+
     /// What [`lint`] finds worth a look, but not worth a refusal.
     pub fn warnings(&self) -> Vec<Mistake> {
         self.apps().flat_map(|app| lint(app)).collect()

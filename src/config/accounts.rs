@@ -109,11 +109,10 @@ impl<'t> Written<'t> {
         };
         let found = catalog.app(id);
         if let (None, Some(value)) = (found, table.value("app")) {
-            let ids: Vec<&str> = catalog.cards().map(|app| app.id.as_str()).collect();
             value.say(format!(
                 "there is no app \"{}\"; {}",
                 id.escape_debug(),
-                choices(id, ids.iter().copied())
+                choices(id, catalog.ids_by_renown().into_iter())
             ));
         }
         found

@@ -226,13 +226,12 @@ impl<'w> World<'w> {
     }
 
     fn app(&self, text: &str) -> Result<AppId, String> {
-        let ids: Vec<&str> = self.catalog.cards().map(|app| app.id.as_str()).collect();
         match self.catalog.app(text) {
             Some(app) => Ok(app.id.clone()),
             None => Err(format!(
                 "there is no app \"{}\"; {}",
                 text.escape_debug(),
-                choices(text, ids.iter().copied())
+                choices(text, self.catalog.ids_by_renown().into_iter())
             )),
         }
     }

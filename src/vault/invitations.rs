@@ -111,6 +111,9 @@ impl Vault {
         self.store
             .write(move |tx| {
                 Box::pin(async move {
+                    // First of all, so that those who follow two links come one after the other: a
+                    // first owner's ends the other one's.
+                    tx.run(sql("UPDATE revision SET latest = latest WHERE id = 1")).await?;
                     let Some(used) = use_up(tx, digest, now).await? else { return Ok(None) };
                     let kind = used.details.kind;
                     if kind == InvitationKind::Reset {
@@ -170,10 +173,8 @@ async fn use_up(tx: &mut Tx, digest: TokenDigest, now: i64) -> Result<Option<Inv
     taken.as_ref().map(invitation_of).transpose()
 }
 
-/// Whether there is no member yet. Takes the revision's row, so that two who follow two links of
-/// two nodes come one after the other.
+/// Whether there is no member yet.
 async fn first_of_all(tx: &mut Tx) -> Result<bool, Error> {
-    tx.run(sql("UPDATE revision SET latest = latest WHERE id = 1")).await?;
     tx.run(sql("DELETE FROM invitation WHERE kind = 'first'")).await?;
     Ok(tx.one(sql("SELECT id FROM member LIMIT 1")).await?.is_none())
 }

@@ -31,6 +31,9 @@ async fn the_document_is_true_whatever_is_asked() {
     let output = timeout(Duration::from_secs(100), fuzz.output()).await.expect("it ends").unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{complaint}");
+    // Some releases of Python 3.11 fail to parse what schemathesis asks them to, now and then.
+    let is_pythons = said.contains("AST constructor recursion depth mismatch");
+    let found_nothing = is_pythons && !said.contains("FAILURES");
+    assert!(output.status.success() || found_nothing, "{said}\n{complaint}");
     site.close().await;
 }

@@ -407,9 +407,11 @@ async fn apps_are_found_by_a_part_of_their_name() {
     let site = with_cloud().await;
     let token = site.connect_token("ann").await;
     let browser = Browser::default();
-    let list = text(&browser.get(&site, &page_of(&token, "")).await.expect(200));
-    assert!(list.contains("The acme") && list.contains("The cloud"));
-    assert!(!list.contains("The mist"), "what nobody can connect is not offered");
+    let list = |words: &str| page_of(&token, &format!("&q={words}"));
+    let found = text(&browser.get(&site, &list("acme")).await.expect(200));
+    assert!(found.contains("The acme"));
+    let found = text(&browser.get(&site, &list("mist")).await.expect(200));
+    assert!(!found.contains("The mist"), "what nobody can connect is not offered");
     let found = text(&browser.get(&site, &page_of(&token, "&q=cloud")).await.expect(200));
     assert!(found.contains("The cloud") && !found.contains("The acme"));
     let none = text(&browser.get(&site, &page_of(&token, "&q=zzzz")).await.expect(200));
