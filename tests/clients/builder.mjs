@@ -91,8 +91,8 @@ await look('body');
 
 await page.getByRole('link', { name: 'Apps', exact: true }).click();
 await page.getByLabel('Search apps').fill('slac');
-await page.waitForFunction(() => document.querySelectorAll('#results li').length === 1);
-seen.found = await page.locator('#results li').innerText();
+await page.waitForFunction(() => document.querySelector('#results li')?.innerText.includes('Slack'));
+seen.found = await page.locator('#results li').first().innerText();
 await page.goto(`${base}/apps`);
 await look('apps');
 await page.goto(`${base}/apps/slack`);
