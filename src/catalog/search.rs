@@ -18,7 +18,11 @@ pub fn ranked<'a>(cards: impl Iterator<Item = &'a Card>, query: &str) -> Vec<&'a
         found.retain(|(score, _)| *score > SLIP * words.len() as u32);
     }
     let tier = |card: &Card| card.tier.unwrap_or_default();
-    found.sort_by_key(|(score, card)| (Reverse(*score), tier(card), card.name.len()));
+    // Of those that fit alike the shortest name is meant; without words it is a list to leaf through.
+    let length = |card: &Card| if words.is_empty() { 0 } else { card.name.len() };
+    found.sort_by_cached_key(|(score, card)| {
+        (Reverse(*score), tier(card), length(card), card.name.to_lowercase())
+    });
     found.into_iter().map(|(_, card)| card).collect()
 }
 
