@@ -69,6 +69,37 @@ async fn an_app_is_found_by_word_and_category_and_shown_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_openapi_document_becomes_a_definition_to_read() {
+    let mut house = House::sqlite().await;
+    house.start().await;
+    let (mut ann, _) = member(&house, "ann@acme.test", Role::Admin).await;
+    let document = serde_json::json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Parcel <b>Service</b>", "version": "1" },
+        "servers": [{ "url": "https://api.parcel.example/v2" }],
+        "components": { "securitySchemes": {
+            "key": { "type": "apiKey", "in": "header", "name": "X-Parcel-Key" },
+        } },
+        "security": [{ "key": [] }],
+        "paths": { "/me": { "get": { "responses": { "200": { "description": "you" } } } } },
+    });
+    let (path, document) = ("/apps/own/new", document.to_string());
+    let page = ann.post(path, &[("definition", &document), ("do", "save")]).await;
+    assert!(page.has("made from the OpenAPI document"), "{}", page.body);
+    assert!(page.has("X-Parcel-Key") && page.has("api.parcel.example"), "{}", page.body);
+    assert!(!page.has("<b>Service"), "{}", page.body);
+    assert!(
+        house.shop.vault().app_definitions().await.unwrap().is_empty(),
+        "not before it is read"
+    );
+
+    let nowhere = document.replace("https://api.parcel.example/v2", "/v2");
+    let page = ann.post(path, &[("definition", &nowhere), ("do", "check")]).await;
+    assert!(page.status == 422 && page.has("What was found"), "{}", page.body);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_own_definition_is_checked_kept_used_changed_and_removed() {
     let mut house = House::sqlite().await;
     house.start().await;

@@ -12,6 +12,7 @@ use http::Response;
 use super::super::Trouble;
 use super::super::shell::{Confirm, Section, Shell};
 use super::super::visit::{Flash, Visit};
+use crate::catalog::openapi::{self, Derived, Wishes};
 use crate::catalog::{App, Catalog, Mistake, lint};
 use crate::forward::Body;
 use crate::ids::AppId;
@@ -91,6 +92,9 @@ impl Verdict {
     }
 }
 
+const MADE: &str = "This definition was made from the OpenAPI document. Read it: what follows could \
+                    not be derived, or was guessed.";
+
 /// Of a text, so that what was found is known to be about this one.
 fn digest(text: &str) -> String {
     TokenDigest::of(text.as_bytes()).to_hex()
@@ -104,6 +108,9 @@ impl Editor<'_> {
             return Ok(self.page(&before, None));
         }
         let text = form.raw("definition").replace("\r\n", "\n");
+        if let Some(made) = self.from_openapi(&text) {
+            return self.offer(&text, made).await;
+        }
         if text.len() > MAX_BYTES {
             return Err(Trouble::Bad("A definition has at most 128 KiB.".to_owned()));
         }
@@ -117,6 +124,37 @@ impl Editor<'_> {
             }
             _ => Ok(self.page(&text, Some(&verdict))),
         }
+    }
+
+    /// What an OpenAPI document comes to as a definition; `None` for anything else.
+    fn from_openapi(&self, text: &str) -> Option<Result<Derived, openapi::Error>> {
+        if self.id.is_some() || text.parse::<toml::Table>().is_ok() {
+            return None;
+        }
+        match openapi::derive(text, Wishes::default()) {
+            Err(openapi::Error::Syntax(_) | openapi::Error::NotOpenApi) => None,
+            made => Some(made),
+        }
+    }
+
+    /// The definition instead of the document, to be read before it is kept.
+    async fn offer(
+        &self,
+        document: &str,
+        made: Result<Derived, openapi::Error>,
+    ) -> Result<Response<Body>, Trouble> {
+        let derived = match made {
+            Ok(derived) => derived,
+            Err(error) => {
+                let mistakes = vec![Mistake::new(FILE, None, "", error.to_string())];
+                let verdict = Verdict { mistakes, ..Verdict::default() };
+                return Ok(self.page(document, Some(&verdict)));
+            }
+        };
+        let mut verdict = self.judge(&derived.toml).await?;
+        verdict.notes.insert(0, MADE.to_owned());
+        verdict.notes.extend(derived.remarks);
+        Ok(self.page(&derived.toml, Some(&verdict)))
     }
 
     async fn judge(&self, text: &str) -> Result<Verdict, Trouble> {
