@@ -108,7 +108,7 @@ impl Editor<'_> {
             return Ok(self.page(&before, None));
         }
         let text = form.raw("definition").replace("\r\n", "\n");
-        if let Some(made) = self.from_openapi(&text) {
+        if let Some(made) = self.made_of_openapi(&text) {
             return self.offer(&text, made).await;
         }
         if text.len() > MAX_BYTES {
@@ -127,7 +127,7 @@ impl Editor<'_> {
     }
 
     /// What an OpenAPI document comes to as a definition; `None` for anything else.
-    fn from_openapi(&self, text: &str) -> Option<Result<Derived, openapi::Error>> {
+    fn made_of_openapi(&self, text: &str) -> Option<Result<Derived, openapi::Error>> {
         if self.id.is_some() || text.parse::<toml::Table>().is_ok() {
             return None;
         }
