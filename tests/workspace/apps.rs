@@ -34,7 +34,7 @@ async fn an_app_is_found_by_word_and_category_and_shown_whole() {
     let mut house = House::sqlite().await;
     house.start().await;
     let (mut ann, _) = member(&house, "ann@acme.test", Role::Member).await;
-    let page = ann.get("/apps").await;
+    let page = ann.get("/apps?q=slack").await;
     assert!(
         page.status == 200 && page.has("/apps/slack") && !page.has("Add an app"),
         "{}",
