@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod host;
 pub mod ids;
+pub mod markup;
 pub mod random;
 pub mod secret;
 

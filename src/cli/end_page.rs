@@ -5,9 +5,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
+use crate::markup::escape;
+
 /// The page, and the content security policy that it needs.
 pub fn render(title: &str, text: &str) -> (String, String) {
-    let (title, text) = (escape(title), escape(text));
+    let (title, text) = (shown(title), shown(text));
     let page = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\"><title>{title}</title>\
@@ -28,10 +30,10 @@ fn hash(text: &str) -> String {
     STANDARD.encode(Sha256::digest(text))
 }
 
-fn escape(text: &str) -> String {
+/// What a provider may have said: without what controls, and not without end.
+fn shown(text: &str) -> String {
     let text = text.chars().filter(|c| !c.is_control()).take(2000).collect::<String>();
-    askama::filters::escape(text, askama::filters::Html)
-        .map_or_else(|_| String::new(), |safe| safe.to_string())
+    escape(&text)
 }
 
 /// Takes the code out of the address bar, and so out of the history.

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ca::CertificateAuthority;
 use crate::forward::{Body, Identity, SOURCE, World};
+use crate::markup::escape;
 
 pub const HOST: &str = "countersign.internal";
 
@@ -180,19 +181,4 @@ fn typed(status: StatusCode, media_type: &'static str, text: String) -> Response
     headers.insert(NOSNIFF, HeaderValue::from_static("nosniff"));
     headers.insert(SOURCE, HeaderValue::from_static("proxy"));
     response
-}
-
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
 }

@@ -15,6 +15,7 @@ use serde_json::json;
 use url::{Url, form_urlencoded};
 
 use crate::cli::token;
+use crate::markup::escape;
 use crate::secret::Secret;
 
 pub const CLIENT_ID: &str = "countersign-demo";
@@ -182,8 +183,4 @@ fn answer(status: StatusCode, media_type: &'static str, body: String) -> Respons
     headers.insert("content-type", http::HeaderValue::from_static(media_type));
     headers.insert("cache-control", http::HeaderValue::from_static("no-store"));
     response
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }

@@ -3,6 +3,8 @@
 
 use serde::de::IgnoredAny;
 
+use crate::markup::escape;
+
 /// More values than this are shown as plain text: a page of a million elements helps nobody.
 const MOST_VALUES: usize = 10_000;
 /// What is this deep or deeper begins folded.
@@ -110,12 +112,12 @@ impl<'t> Reader<'t> {
 fn write(node: &Node<'_>, depth: usize, key: &str, out: &mut String) {
     let label = match key {
         "" => String::new(),
-        key => format!("<span class=\"json-key\">{}</span>: ", escaped(key)),
+        key => format!("<span class=\"json-key\">{}</span>: ", escape(key)),
     };
     match node {
         Node::Plain(text) => {
             let kind = kind_of(text);
-            let text = escaped(text);
+            let text = escape(text);
             out.push_str(&format!("<div>{label}<span class=\"json-{kind}\">{text}</span></div>"));
         }
         Node::Object(members) if members.is_empty() => {
@@ -167,22 +169,6 @@ fn kind_of(text: &str) -> &'static str {
         Some(b't' | b'f' | b'n') => "word",
         _ => "number",
     }
-}
-
-/// As text in HTML.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
