@@ -10,7 +10,6 @@ use url::Url;
 use super::failure::{Failure, ok};
 use super::input::{Pairs, json as read_json};
 use super::principal::{CONNECT_TOKEN, Principal, Tenancy};
-use super::random::random;
 use super::scope::{CONNECT, Scope, Scopes};
 use super::{Api, cors, present};
 use crate::catalog::App;
@@ -18,6 +17,7 @@ use crate::clock::rfc3339;
 use crate::connect::return_address;
 use crate::forward::Body;
 use crate::ids::{AccountId, OAuthClientId};
+use crate::random;
 use crate::secret::TokenDigest;
 use crate::vault::{
     ConnectToken, ConnectTokenDetails, Environment, ExternalUser, OAuthClientRecord, Owner,
@@ -71,7 +71,7 @@ impl Api {
         details.expires_at = expires_at;
         details.oauth_client = client.as_ref().map(|client| client.id.clone());
         details.app = app.map(|app| app.id.clone()).or(client.map(|client| client.details.app));
-        let token = random(CONNECT_TOKEN, 16)?;
+        let token = random::token(CONNECT_TOKEN, 16)?;
         let digest = TokenDigest::of(token.expose().as_bytes());
         let link = self.connect_link(headers, token.expose(), &details);
         self.vault().create_connect_token(digest, &details).await?;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::scope::Scope;
 use crate::credentials;
 use crate::forward::{Body, SOURCE};
+use crate::random::NoRandom;
 use crate::vault;
 
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +138,13 @@ pub fn no_content() -> Response<Body> {
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+impl From<NoRandom> for Failure {
+    fn from(error: NoRandom) -> Self {
+        tracing::error!("{error}");
+        Self::Internal
+    }
 }
 
 impl From<vault::Error> for Failure {

@@ -18,7 +18,6 @@ mod oauth_token;
 mod present;
 mod principal;
 mod projects;
-mod random;
 mod rate_limits;
 mod route;
 mod scope;

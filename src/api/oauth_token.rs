@@ -17,10 +17,10 @@ use super::Api;
 use super::assertion::{Assertion, JWT_BEARER};
 use super::failure::{self, Failure};
 use super::input::{self, Pairs};
-use super::random::random;
 use super::scope::Scopes;
 use crate::clock::unix_ms;
 use crate::forward::Body;
+use crate::random;
 use crate::secret::{Secret, TokenDigest};
 use crate::telemetry::AuthFailure;
 use crate::vault::{ApiClient, SessionDetails, SessionOf};
@@ -100,7 +100,7 @@ impl Api {
                 .and_then(|asked| held.narrowed(asked))
                 .map_err(|error| Refused::Scope(error.to_string()))?,
         };
-        let token = random("csat_", 24).map_err(Refused::Other)?;
+        let token = random::token("csat_", 24).map_err(|error| Refused::Other(error.into()))?;
         let now = self.now();
         let end = known.details.expires_at.map_or(now + LIFETIME, |end| end.min(now + LIFETIME));
         let details = SessionDetails {

@@ -13,9 +13,9 @@ use super::Api;
 use super::failure::{Failure, ok};
 use super::input;
 use super::principal::Principal;
-use super::random::random;
 use super::scope::Scope;
 use crate::forward::Body;
+use crate::random;
 use crate::secret::TokenDigest;
 use crate::vault::OwnLimit;
 
@@ -46,7 +46,7 @@ impl Api {
                  {MOST_REQUESTS}"
             )));
         }
-        let token = random("rl_", 16)?;
+        let token = random::token("rl_", 16)?;
         let digest = TokenDigest::of(token.expose().as_bytes());
         let limit = OwnLimit { client: client.record.id.clone(), window_seconds: window, requests };
         self.vault().create_rate_limit(digest, &limit).await?;
