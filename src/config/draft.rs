@@ -141,13 +141,6 @@ impl<'t> Draft<'t> {
     }
 }
 
-impl Config {
-    /// What countersign does without a config file.
-    pub fn default_with(catalog: Arc<Catalog>) -> Self {
-        Draft::parse("", None, &[]).config(catalog)
-    }
-}
-
 /// A service's data is in `/var/lib`, a person's where XDG puts it.
 fn default_data_dir(file: Option<&Path>, env: &[(String, String)]) -> PathBuf {
     let variable = |name: &str| {

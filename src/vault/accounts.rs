@@ -162,26 +162,6 @@ impl Vault {
             .await
     }
 
-    /// Replaces the fields that are no secret. `false` if there is no such account.
-    pub async fn set_fields(
-        &self,
-        id: &AccountId,
-        fields: &BTreeMap<String, String>,
-    ) -> Result<bool, Error> {
-        let (id, fields, now) = (id.clone(), json_map(fields), self.store.now());
-        self.store
-            .write(move |tx| {
-                Box::pin(async move {
-                    let update = "UPDATE account SET fields = $1, updated_at = $2 WHERE id = $3";
-                    let query = sql(update).bind(fields).bind(now).bind(id.to_string());
-                    let updated = tx.run(query).await? > 0;
-                    tx.note(Noted::Account(id));
-                    Ok(updated)
-                })
-            })
-            .await
-    }
-
     /// Gives back what it deleted, so that it can be revoked at the provider; the secrets are
     /// missing if they do not open. A refresh that is under way will find nothing to write to.
     pub async fn delete_account(

@@ -79,12 +79,6 @@ impl Vault {
         rows.iter().map(key).collect()
     }
 
-    pub async fn delete_api_client_key(&self, client: &str, kid: &str) -> Result<bool, Error> {
-        let delete = "DELETE FROM api_client_key WHERE client = $1 AND kid = $2";
-        let query = sql(delete).bind(client.to_owned()).bind(kid.to_owned());
-        Ok(self.store.change(Some(Noted::Access), query).await? > 0)
-    }
-
     /// `true` for the first who brings it, on any node.
     pub async fn use_assertion(
         &self,
