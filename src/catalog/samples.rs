@@ -27,6 +27,15 @@ impl Language {
             Self::Node => "node",
         }
     }
+
+    /// How people write it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Curl => "curl",
+            Self::Python => "Python",
+            Self::Node => "Node.js",
+        }
+    }
 }
 
 /// No such language.

@@ -120,6 +120,6 @@ fn definition(app: &App, own: Option<AppDefinition>) -> Option<String> {
 
 /// A first request, through the proxy and without a secret.
 fn codes(app: &App) -> [(&'static str, &'static str, String); 3] {
-    [(Language::Curl, "curl"), (Language::Python, "Python"), (Language::Node, "Node.js")]
-        .map(|(language, label)| (language.as_str(), label, first_request(app, language)))
+    Language::ALL
+        .map(|language| (language.as_str(), language.label(), first_request(app, language)))
 }

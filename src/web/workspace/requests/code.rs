@@ -8,45 +8,35 @@ use http::Method;
 use http::header::{ACCEPT, USER_AGENT};
 
 use super::draft::Ready;
+use crate::catalog::samples::Language;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Language {
-    Curl,
-    Python,
-    Node,
+fn start(language: Language) -> &'static str {
+    match language {
+        Language::Curl => "countersign run --caller NAME -- sh",
+        Language::Python => "countersign run --caller NAME -- python request.py",
+        Language::Node => "countersign run --caller NAME -- node request.mjs",
+    }
 }
 
-impl Language {
-    pub const ALL: [Self; 3] = [Self::Curl, Self::Python, Self::Node];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Curl => "curl",
-            Self::Python => "python",
-            Self::Node => "node",
-        }
-    }
-
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Curl => "curl",
-            Self::Python => "Python",
-            Self::Node => "Node.js",
-        }
-    }
-
+/// A request in one language.
+pub struct Sample {
+    pub language: Language,
+    pub code: String,
     /// What to put in front of it.
-    pub fn start(self) -> &'static str {
-        match self {
-            Self::Curl => "countersign run --caller NAME -- sh",
-            Self::Python => "countersign run --caller NAME -- python request.py",
-            Self::Node => "countersign run --caller NAME -- node request.mjs",
-        }
-    }
+    pub start: &'static str,
 }
 
-/// The request with the account of this name.
-pub fn code(language: Language, ready: &Ready, account: &str) -> String {
+/// The request in every language, with the account of this name.
+pub fn samples(ready: &Ready, account: &str) -> Vec<Sample> {
+    let sample = |language| Sample {
+        language,
+        code: code(language, ready, account),
+        start: start(language),
+    };
+    Language::ALL.map(sample).into()
+}
+
+fn code(language: Language, ready: &Ready, account: &str) -> String {
     let mut headers: Vec<(String, String)> = ready
         .headers
         .iter()

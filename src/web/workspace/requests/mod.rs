@@ -28,7 +28,6 @@ use crate::policy::access::{Operation, may};
 use crate::vault::{Account, Filter, SavedRequest, Shares};
 use crate::web::html::monogram;
 use answer::{Answer, Refused, Shown};
-use code::Language;
 use draft::{BodyKind, Draft, METHODS, Row};
 use send::Sent;
 
@@ -57,7 +56,7 @@ struct Bench<'v> {
     error: Option<String>,
     notes: Vec<String>,
     outcome: Option<Outcome>,
-    codes: Vec<(Language, String)>,
+    samples: Vec<code::Sample>,
     asks_for_code: bool,
     curl: String,
 }
@@ -221,7 +220,7 @@ impl<'v> Bench<'v> {
             error: None,
             notes: Vec::new(),
             outcome: None,
-            codes: Vec::new(),
+            samples: Vec::new(),
             asks_for_code: false,
             curl: String::new(),
         })
@@ -315,10 +314,7 @@ impl<'v> Bench<'v> {
         };
         match self.draft.ready(slot.base()) {
             Ok(ready) => {
-                let name = account.nickname.as_str();
-                let codes =
-                    Language::ALL.map(|language| (language, code::code(language, &ready, name)));
-                self.codes = codes.into();
+                self.samples = code::samples(&ready, account.nickname.as_str());
                 self.asks_for_code = asked;
             }
             Err(error) => self.error = Some(error),
