@@ -20,6 +20,7 @@ mod principal;
 mod projects;
 mod rate_limits;
 mod route;
+pub mod redirect;
 mod scope;
 pub mod target;
 mod users;
