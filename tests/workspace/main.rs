@@ -43,3 +43,4 @@ mod login;
 mod members;
 mod oidc;
 mod requests;
+mod tokens;
