@@ -12,7 +12,8 @@ use hyper::body::Incoming;
 use multer::Multipart;
 use url::form_urlencoded::Serializer;
 
-use super::form::{Form, Unread};
+use super::form::Form;
+use crate::web::browser::Unread;
 
 /// All files and fields of one form together.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
