@@ -98,6 +98,7 @@ fn only_caller(id: &CallerId, account: &Account, config: &Config) -> anyhow::Res
         caller: id.clone(),
         mode: Mode::Enforce,
         bindings: vec![binding],
+        lapsed: Vec::new(),
         rules: vec![rule].into(),
         kept: Kept::InFile,
     };

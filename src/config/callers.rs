@@ -108,6 +108,7 @@ impl<'w> World<'w> {
             caller: id.clone(),
             mode,
             bindings,
+            lapsed: Vec::new(),
             rules: rules.into(),
             kept: Kept::InFile,
         };

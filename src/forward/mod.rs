@@ -235,7 +235,7 @@ impl Forwarder {
             let place = caller.admit_tunnel(self.settings.max_tunnels_per_caller)?;
             let claim = Claim {
                 identity: identity.clone(),
-                account: plan.slot.as_ref().map(|slot| slot.account.clone()),
+                account: plan.slot.as_ref().map(|slot| slot.id.clone()),
             };
             return Box::pin(self.switch(errand, exchange, Pending { upgrade, claim, place }))
                 .await;
@@ -366,7 +366,7 @@ fn take_selector(parts: &mut Parts, identity: &Identity) -> Result<Option<Arc<st
 fn note(plan: &Plan, exchange: &mut Exchange) {
     exchange.decided(
         plan.app.as_deref().map(|app| &app.id),
-        plan.slot.as_deref().map(|slot| &slot.account),
+        plan.slot.as_deref(),
         plan.rule.clone(),
         plan.would_deny.as_ref().map(crate::policy::Denial::reason),
     );

@@ -10,6 +10,7 @@ pub mod cases;
 mod decide;
 mod denial;
 mod explain;
+mod lapse;
 mod owner;
 mod path;
 mod pattern;
@@ -23,6 +24,7 @@ use http::Method;
 pub use decide::{Decision, Permit, decide, decide_unmatched};
 pub use denial::{Asked, Denial, OwnHosts};
 pub use explain::{Considered, Explanation, Fit, explain};
+pub use lapse::{Lapse, Lapsed};
 pub use owner::{Owner, owner};
 pub use path::Oddity;
 pub use pattern::{HostPattern, InvalidPattern, PathPattern};
@@ -37,6 +39,8 @@ pub struct CallerPolicy {
     pub caller: CallerId,
     pub mode: Mode,
     pub bindings: Vec<Binding>,
+    /// Those that were made and hold no more.
+    pub lapsed: Vec<Lapsed>,
     pub rules: Rules,
     pub kept: Kept,
 }

@@ -61,6 +61,7 @@ mod tests {
             caller: "flow".parse().expect("a caller"),
             mode: Mode::Enforce,
             bindings: accounts.iter().map(binding).collect(),
+            lapsed: Vec::new(),
             rules: Rules::from(Vec::new()),
             kept: Kept::InFile,
         }
