@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 
 use super::table::Section;
-use crate::inject::{Attachment, Signature, Template, When};
+use crate::inject::{Attachment, AwsSigV4, Signature, Template, When};
 
 pub fn list(section: &Section<'_>) -> Vec<Attachment> {
     let entry = |entry: Section<'_>| {
@@ -95,11 +95,26 @@ fn companion(entry: &Section<'_>) -> Option<Attachment> {
     Some(Attachment::Static { name: name?, value: value?, when: when.unwrap_or(When::Absent) })
 }
 
+/// The names of the fields are AWS's own, so they go without saying.
 fn aws(entry: &Section<'_>) -> Option<Attachment> {
     let section = entry.section("aws_sigv4")?;
-    let (service, region) = (section.text("service"), section.text("region"));
+    let or_usual = |key: &'static str, usual: &str| match section.has(key) {
+        true => section.parsed(key, Template::parse),
+        false => Template::parse(usual).ok(),
+    };
+    let access_key_id = or_usual("access_key_id", "{access_key_id}");
+    let secret_access_key = or_usual("secret_access_key", "{secret_access_key}");
+    let optional = |key| section.parsed(key, Template::parse);
+    let (session_token, service) = (optional("session_token"), optional("service"));
+    let region = optional("region");
     section.finish();
-    Some(Attachment::Signature(Signature::AwsSigV4 { service, region }))
+    Some(Attachment::Signature(Signature::AwsSigV4(Box::new(AwsSigV4 {
+        access_key_id: access_key_id?,
+        secret_access_key: secret_access_key?,
+        session_token,
+        service,
+        region,
+    }))))
 }
 
 fn oauth1(entry: &Section<'_>) -> Option<Attachment> {

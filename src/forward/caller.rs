@@ -10,7 +10,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::refusal::Refusal;
-use crate::config::Rate;
+use crate::config::{self, Rate};
 use crate::credentials::Slot;
 use crate::ids::CallerId;
 use crate::policy::{Binding, CallerPolicy, Effect, Kept, Mode, Rule};
@@ -61,6 +61,7 @@ impl Identity {
             id: account.id.clone(),
             app: account.app.clone(),
             hosts: super::stored::hosts_of(account, &slot),
+            open: config::open_hosts(slot.auth()),
             paths: Vec::new(),
             default: true,
         };

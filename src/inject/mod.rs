@@ -4,11 +4,15 @@
 //! checks the result; it runs when a value changes. [`Prepared::attach`] puts the finished values
 //! into a head; it runs on every request. The caller's own value in the same place is replaced,
 //! and so is one that a server would read as the same (`X_Api_Key` for `X-Api-Key`,
-//! `api%5fkey` for `api_key`). Everything else in the URL is kept byte for byte.
+//! `api%5fkey` for `api_key`). Everything else in the URL is kept byte for byte. Where the app wants
+//! a signature, [`Prepared::sign`] follows: it covers what was attached.
 
 mod mask;
+mod sign;
 mod target;
 mod template;
+
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,10 +21,12 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use mask::Mask;
+pub use sign::{AwsSigV4, Error as SignError, Head, Signature};
 pub use target::strip_segment;
 pub use template::{Error as TemplateError, Properties, Template};
 
 use crate::secret::Secret;
+use sign::Signer;
 
 /// One place in a request where an app wants a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,15 +77,6 @@ pub enum When {
     Always,
 }
 
-/// The signature schemes that an app definition can name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Signature {
-    AwsSigV4 { service: Option<String>, region: Option<String> },
-    OAuth1 { method: String },
-    Hmac { algorithm: String },
-    Digest,
-}
-
 /// Longest rendered value. Origins refuse heads above 8 to 16 kB, so more is a mistake.
 const MAX_VALUE_BYTES: usize = 8 * 1024;
 
@@ -109,6 +106,7 @@ pub struct Prepared {
     cookies: Vec<(String, Secret)>,
     query: Vec<(String, Secret)>,
     segments: Vec<target::Segment>,
+    signer: Option<Signer>,
     mask: Mask,
 }
 
@@ -159,7 +157,11 @@ impl Prepared {
                 self.companions.push((name.clone(), value.clone(), *when));
             }
             Attachment::Body { .. } => return Err(Error::Unsupported("a credential in the body")),
-            Attachment::Signature(kind) => return Err(Error::Unsupported(kind.name())),
+            Attachment::Signature(signature) => {
+                let (signer, hidden) = signature.prepare(properties)?;
+                hidden.iter().for_each(|secret| self.mask.add(secret));
+                self.signer = Some(signer);
+            }
         }
         Ok(())
     }
@@ -238,6 +240,43 @@ impl Prepared {
             && pairs(&self.query, &other.query)
             && self.segments.len() == other.segments.len()
             && self.segments.iter().zip(&other.segments).all(|(a, b)| a.same_as(b))
+            && match (&self.signer, &other.signer) {
+                (Some(a), Some(b)) => a.same_as(b),
+                (None, None) => true,
+                _ => false,
+            }
+    }
+
+    /// Whether a request is signed after it was attached to.
+    pub fn signs(&self) -> bool {
+        self.signer.is_some()
+    }
+
+    /// Whether the signature covers the body's own bytes, so that they have to be here first.
+    ///
+    /// # Errors
+    /// When the request cannot be signed at all.
+    pub fn needs_body(&self, head: &Head<'_>) -> Result<bool, SignError> {
+        self.signer.as_ref().map_or(Ok(false), |signer| signer.needs_body(head))
+    }
+
+    /// Signs the request as it is now, at the time `now`. `body` is all of it where
+    /// [`Self::needs_body`] said so, and is not looked at otherwise. Gives back what must not come
+    /// back in an answer: a signature that is seen can be sent by somebody else.
+    ///
+    /// # Errors
+    /// When the request cannot be signed; nothing may be sent then.
+    pub fn sign(
+        &self,
+        head: &mut Head<'_>,
+        body: &[u8],
+        now: SystemTime,
+    ) -> Result<Mask, SignError> {
+        let mut mask = self.mask.clone();
+        if let Some(signer) = &self.signer {
+            mask.add(&signer.sign(head, body, now)?);
+        }
+        Ok(mask)
     }
 
     /// What must not come back in an answer.
@@ -246,13 +285,18 @@ impl Prepared {
     }
 }
 
-impl Signature {
-    fn name(&self) -> &'static str {
+impl Attachment {
+    /// Every template in it, and whether its values may be missing.
+    pub fn templates(&self) -> Vec<(&Template, bool)> {
         match self {
-            Self::AwsSigV4 { .. } => "AWS Signature Version 4",
-            Self::OAuth1 { .. } => "OAuth 1.0a",
-            Self::Hmac { .. } => "a templated HMAC",
-            Self::Digest => "HTTP Digest",
+            Self::Header { value, optional, .. } | Self::Query { value, optional, .. } => {
+                vec![(value, *optional)]
+            }
+            Self::Cookie { value, .. } | Self::Body { value, .. } => vec![(value, false)],
+            Self::Basic { username, password } => vec![(username, false), (password, false)],
+            Self::Path { segment, .. } => vec![(segment, false)],
+            Self::Static { .. } => Vec::new(),
+            Self::Signature(signature) => signature.templates(),
         }
     }
 }

@@ -44,7 +44,7 @@ fn attached(attachment: &Attachment) -> Attached {
 
 fn scheme(signature: &Signature) -> String {
     match signature {
-        Signature::AwsSigV4 { .. } => "AWS Signature Version 4".to_owned(),
+        Signature::AwsSigV4(_) => "AWS Signature Version 4".to_owned(),
         Signature::OAuth1 { method } => format!("OAuth 1.0a, {method}"),
         Signature::Hmac { algorithm } => format!("HMAC, {algorithm}"),
         Signature::Digest => "HTTP Digest".to_owned(),
