@@ -19,6 +19,7 @@ const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 const KEY_ID: &str = "ASIAREALREALREALREA1";
 const SECRET_KEY: &str = "rEaLsEcReT/abc+def0123456789ABCDEFGHIJ==";
 const SESSION_TOKEN: &str = "IQoJreal+session/token0123456789abcdefghijklmnop==";
+const TOKEN_VALUE: &str = "oauth-token/real+0123456789abcdef";
 const TOKEN: &str = "flow-token-0123456789abcdefghijklmnopqrstuv";
 const STRANGER: &str = "other-token-0123456789abcdefghijklmnopqrstuv";
 
@@ -46,6 +47,11 @@ struct House {
 impl House {
     /// `names` gives `accounts` to `flow`; rules allow everything to everybody.
     fn start(hosts: &[&str], accounts: &str, names: &str) -> Self {
+        Self::start_with(hosts, accounts, names, &[])
+    }
+
+    /// With app definitions of its own.
+    fn start_with(hosts: &[&str], accounts: &str, names: &str, apps: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         certificates(folder.path(), hosts);
         let (origin, lines, port) = origin(folder.path());
@@ -87,6 +93,9 @@ rules = [{{ effect = "allow" }}]
             web = free_port(),
         );
         std::fs::create_dir_all(folder.path().join("apps")).expect("a fresh folder");
+        for (name, text) in apps {
+            std::fs::write(folder.path().join("apps").join(name), text).expect("it is writable");
+        }
         std::fs::write(folder.path().join("countersign.toml"), config).expect("it is writable");
         let log = std::fs::File::create(folder.path().join("server.log")).expect("it is writable");
         let server = Command::new(BINARY)
@@ -317,4 +326,114 @@ fn the_aws_sdk_with_made_up_keys_gets_what_the_account_may() {
     }
     let presigned = seen.iter().any(|one| one["path"].to_string().contains("X-Amz-Credential"));
     assert!(!presigned, "the caller's own signature went on");
+}
+
+const OAUTH_APP: &str = r#"
+id = "photos"
+name = "Photos"
+description = "for a test"
+
+[auth.sha1]
+kind = "signature"
+hosts = ["api.oauth.test"]
+base_url = "https://api.oauth.test"
+attach = [{ oauth1 = { method = "HMAC-SHA1", token = "{token}", token_secret = "{token_secret}" } }]
+fields = [
+    { name = "consumer_key", label = "Key", secret = false },
+    { name = "consumer_secret", label = "Secret" },
+    { name = "token", label = "Token" },
+    { name = "token_secret", label = "Token's secret" },
+]
+
+[auth.sha256]
+kind = "signature"
+hosts = ["api.oauth.test"]
+base_url = "https://api.oauth.test"
+attach = [
+    { oauth1 = { method = "HMAC-SHA256", token = "{token}", token_secret = "{token_secret}" } },
+]
+fields = [
+    { name = "consumer_key", label = "Key", secret = false },
+    { name = "consumer_secret", label = "Secret" },
+    { name = "token", label = "Token" },
+    { name = "token_secret", label = "Token's secret" },
+]
+"#;
+
+const HMAC_APP: &str = r#"
+id = "trades"
+name = "Trades"
+description = "for a test"
+
+[auth.key]
+kind = "signature"
+hosts = ["api.hmac.test"]
+base_url = "https://api.hmac.test"
+attach = [
+    { hmac = { algorithm = "sha256", key = "{secret}", over = "{timestamp}{method}{target}{body}", header = "X-Sign", value = "v1={signature}", timestamp_header = "X-Time", timestamp_unit = "ms" } },
+]
+fields = [{ name = "secret", label = "Secret" }]
+"#;
+
+const BODY_APP: &str = r#"
+id = "letters"
+name = "Letters"
+description = "for a test"
+
+[auth.key]
+kind = "api_key"
+hosts = ["api.body.test"]
+base_url = "https://api.body.test"
+attach = [{ body = "token", value = "{api_key}" }]
+fields = [{ name = "api_key", label = "Key" }]
+"#;
+
+#[test]
+fn each_api_gets_the_signature_that_it_computes_itself_or_the_key_in_the_body() {
+    let oauth = |name: &str, auth: &str| {
+        format!(
+            "[accounts.{name}]\napp = \"photos\"\nauth = \"{auth}\"\n\
+             fields = {{ consumer_key = \"{KEY_ID}\" }}\n\
+             secrets = {{ consumer_secret = {{ value = \"{SECRET_KEY}\" }}, \
+             token = {{ value = \"{TOKEN_VALUE}\" }}, \
+             token_secret = {{ value = \"{SESSION_TOKEN}\" }} }}\n"
+        )
+    };
+    let letters = format!(
+        "[accounts.letters]\napp = \"letters\"\n\
+         secrets = {{ api_key = {{ value = \"{SECRET_KEY}\" }} }}\n"
+    );
+    let trades = format!(
+        "[accounts.trades]\napp = \"trades\"\n\
+         secrets = {{ secret = {{ value = \"{SECRET_KEY}\" }} }}\n"
+    );
+    let accounts = [oauth("now", "sha1"), oauth("later", "sha256"), letters, trades].concat();
+    let names = "accounts = [\"letters\", \"trades\"]\nbindings = [{ account = \"now\", default = true }, { account = \"later\" }]";
+    let hosts = ["api.oauth.test", "api.body.test", "api.hmac.test"];
+    let apps = [("photos.toml", OAUTH_APP), ("letters.toml", BODY_APP), ("trades.toml", HMAC_APP)];
+    let house = House::start_with(&hosts, &accounts, names, &apps);
+    let said = house.client("signed_client.py");
+    for (name, status, text) in [
+        ("get", 200, ""),
+        ("again", 200, ""),
+        ("form", 200, "status=Hello+Ladies+%2B+Gentlemen&a="),
+        ("json", 200, "{\"a\": 1}"),
+        ("sha256", 200, ""),
+        ("hmac get", 200, ""),
+        ("hmac post", 200, "ü"),
+        ("body json", 200, "{\"b\": 1.10,\"token\":\"KEY\"}"),
+        ("body form", 200, "a=%2f&token=rEaLsEcReT%2Fabc%2Bdef0123456789ABCDEFGHIJ%3D%3D&b=+"),
+    ] {
+        let found = named(&said, name);
+        assert_eq!(found[0], json!(status), "{name}: {found}\n{}", house.log());
+        // What is echoed is covered.
+        if !text.contains("rEaL") {
+            assert_eq!(found[1], json!(text), "{name}");
+        }
+    }
+    let xml = named(&said, "body xml");
+    assert_eq!(xml[0], json!(400));
+    assert!(xml[1].as_str().is_some_and(|why| why.contains("JSON object")), "{xml}");
+    let seen = house.close(&[SECRET_KEY, SESSION_TOKEN, TOKEN_VALUE]);
+    assert_eq!(seen.len(), 9, "the refused one did not arrive: {seen:?}");
 }

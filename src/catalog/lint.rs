@@ -8,7 +8,7 @@ use http::HeaderName;
 use super::hosts::{HostPattern, is_private_name};
 use super::path::prefix_covers;
 use super::{App, Auth, AuthKind, FieldOrigin, Mistake, OAuth2};
-use crate::inject::{Attachment, Signature, Template};
+use crate::inject::{Attachment, Place, Signature, Template};
 
 /// Everything worth saying about one app.
 pub fn lint(app: &App) -> Vec<Mistake> {
@@ -142,8 +142,8 @@ impl<'a> Notes<'a> {
             if let Some(name) = header_of(attachment).filter(|name| is_ours(name)) {
                 self.mistake("attach", format!("the header \"{name}\" belongs to the connection"));
             }
-            for (template, _) in attachment.templates() {
-                self.declared("attach", template);
+            for (hole, _) in attachment.fields() {
+                self.declared_hole("attach", hole);
             }
         }
     }
@@ -193,10 +193,12 @@ impl<'a> Notes<'a> {
     }
 
     fn declared(&mut self, key: &str, template: &Template) {
-        for hole in template.holes() {
-            if !is_declared(self.auth, hole) {
-                self.mistake(key, format!("\"{{{hole}}}\" is not a declared field"));
-            }
+        template.holes().into_iter().for_each(|hole| self.declared_hole(key, hole));
+    }
+
+    fn declared_hole(&mut self, key: &str, hole: &str) {
+        if !is_declared(self.auth, hole) {
+            self.mistake(key, format!("\"{{{hole}}}\" is not a declared field"));
         }
     }
 
@@ -293,6 +295,10 @@ fn is_ours(name: &HeaderName) -> bool {
 fn header_of(attachment: &Attachment) -> Option<&HeaderName> {
     match attachment {
         Attachment::Header { name, .. } | Attachment::Static { name, .. } => Some(name),
+        Attachment::Signature(Signature::Hmac(hmac)) => match &hmac.place {
+            Place::Header(name) => Some(name),
+            Place::Query(_) => None,
+        },
         _ => None,
     }
 }
@@ -306,6 +312,8 @@ fn is_declared(auth: &Auth, hole: &str) -> bool {
         "oauth_access_token" => oauth2.is_some(),
         "oauth_client_id" | "client_id" | "client_secret" if oauth2.is_some() => true,
         "jwt" if auth.jwt.is_some() => true,
+        "consumer_key" | "consumer_secret" if auth.oauth1.is_some() => true,
+        "oauth_token" | "oauth_token_secret" if auth.oauth1.is_some() => true,
         _ => auth.field(name).is_some() || oauth2.is_some_and(captured),
     }
 }

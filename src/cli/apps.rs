@@ -232,8 +232,10 @@ fn attachment(attachment: &Attachment) -> String {
         }
         Attachment::Signature(signature) => match signature {
             Signature::AwsSigV4(_) => "signature: AWS Signature Version 4".to_owned(),
-            Signature::OAuth1 { method } => format!("signature: OAuth 1.0a, {method}"),
-            Signature::Hmac { algorithm } => format!("signature: HMAC, {algorithm}"),
+            Signature::OAuth1(oauth1) => {
+                format!("signature: OAuth 1.0a, {}", oauth1.method.as_str())
+            }
+            Signature::Hmac(hmac) => format!("signature: HMAC, {}", hmac.algorithm.as_str()),
             Signature::Digest => "signature: HTTP Digest".to_owned(),
         },
     }

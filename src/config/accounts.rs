@@ -210,9 +210,8 @@ fn optional(auth: &Auth) -> BTreeSet<&str> {
 fn holes(auth: &Auth, optional: bool) -> BTreeSet<&str> {
     let exceptions = auth.exceptions.iter().flat_map(|exception| &exception.attach);
     let all = auth.attach.iter().chain(exceptions);
-    let templates = all.flat_map(Attachment::templates);
-    let wanted = templates.filter(|(_, is_optional)| *is_optional == optional);
-    wanted.flat_map(|(template, _)| template.holes()).map(|name| base(auth, name)).collect()
+    let wanted = all.flat_map(Attachment::fields).filter(|(_, may_miss)| *may_miss == optional);
+    wanted.map(|(name, _)| base(auth, name)).collect()
 }
 
 /// `team.id` is a part of the field `team`.
@@ -337,8 +336,8 @@ fn missing(name: &str, field: Option<&Field>) -> String {
 /// What no version of the values could make work.
 fn check_supported(table: &Table<'_>, auth: &Auth) {
     let dummy = |name: &str| (name.to_owned(), Secret::from("x".to_owned()));
-    let all = auth.attach.iter().flat_map(Attachment::templates);
-    let properties: Properties = all.flat_map(|(one, _)| one.holes()).map(dummy).collect();
+    let all = auth.attach.iter().flat_map(Attachment::fields);
+    let properties: Properties = all.map(|(name, _)| dummy(name)).collect();
     if let Err(error @ inject::Error::Unsupported(_)) = inject::prepare(&auth.attach, &properties) {
         let others = listed([auth.id.as_str()]);
         table.say(format!("{error} (authentication {others})"));

@@ -27,8 +27,9 @@ pub(super) struct Errand {
     pub(super) target: PathAndQuery,
     pub(super) body: Option<RequestBody>,
     pub credential: Option<Credential>,
-    /// What is attached here ends with a signature, which is still to come.
-    pub(super) unsigned: Option<Choice>,
+    /// What is attached here is not all: a body or a signature is still to come.
+    pub(super) unfinished: Option<Choice>,
+    only_signed: bool,
     /// The head before anything was attached, kept only where a second try is possible.
     undressed: Option<(Parts, PathAndQuery)>,
     pub mask: Option<Mask>,
@@ -67,7 +68,8 @@ impl Errand {
             target,
             body: Some(body),
             credential,
-            unsigned: None,
+            unfinished: None,
+            only_signed: false,
             undressed,
             mask: None,
             room: None,
@@ -92,7 +94,8 @@ impl Errand {
         prepared
             .attach(&mut self.parts.headers, &mut self.target)
             .map_err(|_| Refusal::Attach { account: account() })?;
-        self.unsigned = prepared.signs().then_some(choice);
+        self.unfinished = prepared.has_more().then_some(choice);
+        self.only_signed = prepared.only_signs();
         self.mask = slot.auth().scrub.then(|| prepared.mask().clone());
         Ok(())
     }
@@ -107,7 +110,7 @@ impl Errand {
         }
         self.dress()?;
         // Only what has no body is sent twice.
-        self.sign_over(&[])?;
+        self.finish_with(&[])?;
         Ok(true)
     }
 
@@ -122,7 +125,7 @@ impl Errand {
 
     pub(super) fn arrive(self, response: Response<ResponseBody>) -> Result<Arrival, Refusal> {
         let response = self.undress(response)?;
-        Ok(Arrival::Answer { response, mask: self.mask, signed: self.unsigned.is_some() })
+        Ok(Arrival::Answer { response, mask: self.mask, signed: self.only_signed })
     }
 
     /// Makes the origin's answer fit for the client.

@@ -237,8 +237,8 @@ impl Forwarder {
             head::add_via(&mut parts, self.upstream.pseudonym());
         }
         let mut errand = Errand::new(&plan, parts, target, body, exchange)?;
-        if errand.unsigned.is_some() {
-            Box::pin(errand.sign(&self.room, self.settings.idle_timeout)).await?;
+        if errand.unfinished.is_some() {
+            Box::pin(errand.finish(&self.room, self.settings.idle_timeout)).await?;
         }
         exchange.record_first().await?;
         if wish == Wish::WebSocket {

@@ -1,18 +1,20 @@
-//! Signing a request that is ready to go. Where the signature covers the body, the body is read
-//! first: bounded for each request, and for all of them together.
+//! What is done last to a request that is ready to go: a credential in its body, a signature. Where
+//! the body matters, it is read first: bounded for each request, and for all of them together.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::EXPECT;
+use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::errand::{Credential, Errand};
 use super::refusal::Refusal;
 use crate::credentials::State;
-use crate::inject::{Head, Prepared, SignError};
+use crate::inject::{Finished, Head, Moment, Prepared, SignError};
+use crate::random;
 use crate::upstream::{CollectError, RequestBody};
 
 /// The largest body that is read for its signature. What AWS's APIs take as one request is smaller,
@@ -43,22 +45,29 @@ impl Room {
 }
 
 impl Errand {
-    /// Signs the request where its app wants that.
-    pub(super) async fn sign(&mut self, room: &Room, patience: Duration) -> Result<(), Refusal> {
+    /// Whatever its app wants beyond the head's own values.
+    pub(super) async fn finish(&mut self, room: &Room, patience: Duration) -> Result<(), Refusal> {
         let needs_body = self.with_head(|prepared, head| prepared.needs_body(head))?;
         let body = match needs_body {
             Some(true) => self.whole_body(room, patience).await?,
             _ => Bytes::new(),
         };
-        self.sign_over(&body)
+        self.finish_with(&body)
     }
 
-    /// `body` is all of it, or nothing where the signature does not cover it.
-    pub(super) fn sign_over(&mut self, body: &[u8]) -> Result<(), Refusal> {
-        let now = SystemTime::now();
-        let mask = self.with_head(|prepared, head| prepared.sign(head, body, now))?;
-        if self.mask.is_some() && mask.is_some() {
-            self.mask = mask;
+    /// `body` is all of it, or nothing where it does not matter.
+    pub(super) fn finish_with(&mut self, body: &[u8]) -> Result<(), Refusal> {
+        let finished = self.with_head(|prepared, head| {
+            let nonce = format!("{:016x}{:016x}", random::bits(), random::bits());
+            prepared.finish(head, body, &Moment { now: SystemTime::now(), nonce })
+        })?;
+        let Some(Finished { mask, body }) = finished else { return Ok(()) };
+        if self.mask.is_some() {
+            self.mask = Some(mask);
+        }
+        if let Some(body) = body {
+            self.parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+            self.body = Some(RequestBody::full(body.into()));
         }
         Ok(())
     }
@@ -67,7 +76,7 @@ impl Errand {
         &mut self,
         act: impl FnOnce(&Prepared, &mut Head<'_>) -> Result<T, SignError>,
     ) -> Result<Option<T>, Refusal> {
-        let (Some(choice), Some(credential)) = (self.unsigned, &self.credential) else {
+        let (Some(choice), Some(credential)) = (self.unfinished, &self.credential) else {
             return Ok(None);
         };
         let Credential { slot, current } = credential;

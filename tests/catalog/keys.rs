@@ -198,7 +198,7 @@ fn holes(attachment: &Attachment) -> Vec<&str> {
         Attachment::Basic { username, password } => [username.holes(), password.holes()].concat(),
         Attachment::Path { segment, .. } => segment.holes(),
         Attachment::Signature(_) => {
-            attachment.templates().iter().flat_map(|(template, _)| template.holes()).collect()
+            attachment.fields().into_iter().map(|(field, _)| field).collect()
         }
         _ => Vec::new(),
     }

@@ -1,11 +1,13 @@
 """An origin that takes nothing unsigned, and computes every signature itself: those of AWS with
-botocore's own signer. Plays STS, DynamoDB, IAM, S3 and an API gateway that echoes its requests.
+botocore's own signer. Plays STS, DynamoDB, IAM, S3, an API gateway that echoes its requests, an API
+behind OAuth 1.0a and one that wants its key in the body.
 
 Usage: signed_origin.py CERTIFICATE KEY; the credentials that it expects are in its environment.
 Prints its port, and then one line of JSON per request.
 """
 
 import datetime
+import base64
 import hashlib
 import hmac
 import json
@@ -31,6 +33,7 @@ AUTHORIZATION = re.compile(
 )
 objects = {}
 items = {}
+nonces = set()
 printing = threading.Lock()
 
 
@@ -77,6 +80,55 @@ def check_aws(request, body):
     if said and len(said) == 64:
         need(hashlib.sha256(body).hexdigest() == said, "another body was signed")
     return service, region
+
+
+def quoted(text):
+    return urllib.parse.quote(text, safe="-._~")
+
+
+def check_oauth1(request, body):
+    """RFC 5849 §3.4, once more."""
+    scheme, _, rest = the(request.headers, "authorization").partition(" ")
+    need(scheme == "OAuth", "another scheme")
+    own = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+    own = {name: urllib.parse.unquote(value) for name, value in own.items()}
+    signature = own.pop("oauth_signature")
+    own.pop("realm", None)
+    need(own["oauth_consumer_key"] == AWS.access_key, "another consumer")
+    need(abs(int(own["oauth_timestamp"]) - datetime.datetime.now().timestamp()) < 60, "old")
+    need(own["oauth_nonce"] not in nonces, "the nonce was used before")
+    nonces.add(own["oauth_nonce"])
+    url = urllib.parse.urlsplit(f"https://{the(request.headers, 'host')}{request.path}")
+    params = list(own.items()) + urllib.parse.parse_qsl(url.query, keep_blank_values=True)
+    if request.headers.get("content-type") == "application/x-www-form-urlencoded":
+        params += urllib.parse.parse_qsl(body.decode(), keep_blank_values=True)
+    pairs = "&".join(f"{n}={v}" for n, v in sorted((quoted(n), quoted(v)) for n, v in params))
+    base = "&".join(map(quoted, [request.command, f"https://{url.netloc}{url.path}", pairs]))
+    key = f"{quoted(AWS.secret_key)}&{quoted(AWS.token)}".encode()
+    digest = hashlib.sha1 if own["oauth_signature_method"] == "HMAC-SHA1" else hashlib.sha256
+    expected = base64.b64encode(hmac.new(key, base.encode(), digest).digest()).decode()
+    need(hmac.compare_digest(expected, signature), f"wrong signature of\n{base}")
+    return "oauth1", own["oauth_signature_method"]
+
+
+def check_hmac(request, body):
+    time = the(request.headers, "x-time")
+    need(abs(int(time) / 1000 - datetime.datetime.now().timestamp()) < 60, "old")
+    text = f"{time}{request.command}{request.path}{body.decode()}"
+    tag = hmac.new(AWS.secret_key.encode(), text.encode(), hashlib.sha256).hexdigest()
+    need(the(request.headers, "x-sign") == f"v1={tag}", "wrong signature")
+    return "hmac", "sha256"
+
+
+def check_body(request, body):
+    text, kind = body.decode(), request.headers.get("content-type")
+    need(the(request.headers, "content-length") == str(len(body)), "another length")
+    if kind == "application/json":
+        tokens = [value for name, value in json.loads(text, object_pairs_hook=list) if name == "token"]
+    else:
+        tokens = urllib.parse.parse_qs(text)["token"]
+    need(tokens == [AWS.secret_key], "the key is not there, or not alone")
+    return "body", kind
 
 
 def unchunked(body):
@@ -134,7 +186,16 @@ def echo(request, _body, _host):
     return 200, "application/json", json.dumps(seen).encode()
 
 
-SERVICES = {"s3": s3, "sts": sts, "iam": iam, "dynamodb": dynamodb, "execute-api": echo}
+def told(_request, body, _host):
+    return 200, "text/plain", body.replace(AWS.secret_key.encode(), b"KEY")
+
+
+CHECKS = {
+    "api.oauth.test": check_oauth1,
+    "api.body.test": check_body,
+    "api.hmac.test": check_hmac,
+}
+SERVICES = {"oauth1": told, "body": told, "hmac": told, "s3": s3, "sts": sts, "iam": iam, "dynamodb": dynamodb, "execute-api": echo}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -160,7 +221,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             lines = str(self.headers) + self.path
             need("DUMMY" not in lines and "dummy" not in lines, "the caller's own key is there")
-            scope = check_aws(self, body)
+            scope = CHECKS.get(host, check_aws)(self, body)
             status, media_type, out = SERVICES[scope[0]](self, body, host)
         except Refused as error:
             status, media_type, out = 403, "text/plain", str(error).encode()

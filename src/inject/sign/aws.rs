@@ -5,17 +5,16 @@
 //! AWS holds the body against it. Source: AWS IAM User Guide, "Create a signed AWS API request";
 //! Amazon S3 API Reference, "Signature Calculations".
 
-use std::borrow::Cow;
 use std::time::SystemTime;
 
 use aws_lc_rs::{digest, hmac};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use percent_encoding::percent_decode_str;
 
 use super::endpoint::{Scope, is_region, scope_of};
-use super::{AwsSigV4, Error, Head};
+use super::{AwsSigV4, Error, Head, encoded, recoded, without};
 use crate::clock;
 use crate::host::Host;
 use crate::inject::template::Properties;
@@ -44,9 +43,6 @@ const PRESIGNED: [&str; 8] = [
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 /// The body is in chunks, and a checksum follows them. Nothing of it is signed.
 const UNSIGNED_CHUNKS: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
-
-/// RFC 3986 §2.3: what stays as it is.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[derive(Clone)]
 pub(in crate::inject) struct Aws {
@@ -168,7 +164,8 @@ impl Aws {
         if let Some((_, token)) = &self.session_token {
             headers.insert(SECURITY_TOKEN, token.clone());
         }
-        if let Some(bare) = without_presigned(target) {
+        let theirs = |name: &str| PRESIGNED.iter().any(|one| one.eq_ignore_ascii_case(name));
+        if let Some(bare) = without(target, theirs) {
             **target = PathAndQuery::try_from(bare).map_err(|_| Error::Target)?;
         }
         Ok(())
@@ -322,31 +319,8 @@ fn canonical_query(query: &str) -> String {
     pairs.join("&")
 }
 
-/// `None` where there is nothing to take out. The rest stays byte for byte.
-fn without_presigned(target: &PathAndQuery) -> Option<String> {
-    let is_theirs = |pair: &&str| {
-        let name = percent_decode_str(pair.split('=').next().unwrap_or_default());
-        let name = name.decode_utf8_lossy();
-        PRESIGNED.iter().any(|presigned| presigned.eq_ignore_ascii_case(&name))
-    };
-    let query = target.query()?;
-    query.split('&').find(is_theirs)?;
-    let kept: Vec<_> = query.split('&').filter(|pair| !is_theirs(pair)).collect();
-    let mark = if kept.is_empty() { "" } else { "?" };
-    Some(format!("{}{mark}{}", target.path(), kept.join("&")))
-}
-
 fn joined(names: &[HeaderName]) -> String {
     names.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(";")
-}
-
-/// In the one spelling that is signed.
-fn recoded(text: &str) -> String {
-    encoded(&Cow::from(percent_decode_str(text)))
-}
-
-fn encoded(bytes: &[u8]) -> String {
-    percent_encode(bytes, ENCODED).to_string()
 }
 
 fn sha256(bytes: &[u8]) -> digest::Digest {

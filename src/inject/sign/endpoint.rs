@@ -92,9 +92,10 @@ fn without_region<'a>(
 ) -> Option<Scope<'a>> {
     let (service, region) = match labels {
         ["s3" | "s3-external-1"] => ("s3", partition_region),
-        [.., "s3"] | ["s3-accelerate"] | [_, "s3-accelerate"] | [_, "s3-accelerate", "dualstack"] => {
-            ("s3", default.unwrap_or(partition_region))
-        }
+        [.., "s3"]
+        | ["s3-accelerate"]
+        | [_, "s3-accelerate"]
+        | [_, "s3-accelerate", "dualstack"] => ("s3", default.unwrap_or(partition_region)),
         ["global", service @ "health"] => (*service, partition_region),
         [before @ .., "us-gov"] => (service_of(before)?, "us-gov-west-1"),
         ["iam"] | ["iam", "global"] if partition_region == "cn-northwest-1" => {
