@@ -119,6 +119,15 @@ impl RequestBody {
         Ok(all.freeze())
     }
 
+    /// The same once more; `None` for what comes from a client and is gone when it was sent.
+    pub(super) fn again(&self) -> Option<Self> {
+        match &self.0 {
+            Kind::Empty => Some(Self::empty()),
+            Kind::Full(bytes) => Some(Self(Kind::Full(bytes.clone()))),
+            Kind::Stream(_) => None,
+        }
+    }
+
     /// `None` for a body that is sent in one piece.
     pub(super) fn progress(&self) -> Option<&Arc<Progress>> {
         match &self.0 {

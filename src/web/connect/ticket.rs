@@ -4,11 +4,11 @@
 use http::{Response, StatusCode};
 
 use super::Connect;
-use super::flow::{Flow, Purpose};
 use super::request::Asking;
 use crate::connect::{self, SameIdentity, Way};
 use crate::forward::Body;
 use crate::vault::Account;
+use crate::web::flow::{Flow, Purpose};
 use crate::web::html::{Button, Message, Policy};
 
 /// What the person is told.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use askama::Template;
 use http::Response;
 
+use super::Trouble;
 use super::shell::{Confirm, Moment, Paging, Section, Shell};
-use super::visit::{Flash, Visit, see_other};
+use super::visit::{Flash, Visit};
 use super::welcome::check_email;
-use super::{Trouble, append_cookie};
 use crate::connect::Removed;
 use crate::forward::Body;
 use crate::ids::MemberId;
@@ -18,6 +18,7 @@ use crate::secret::TokenDigest;
 use crate::vault::{
     Account, Filter, Invitation, InvitationDetails, InvitationKind, Member, MemberDetails,
 };
+use crate::web::browser::{append_cookie, see_other};
 
 const PER_PAGE: usize = 50;
 const INVITATION_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -37,11 +37,14 @@ use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
+pub use connect::OfMember;
 pub use form::Form;
 pub use shell::{Confirm, Moment, Paging, Section, Shell, counted};
 pub use trouble::Trouble;
 pub use visit::{Flash, Visit};
 
+use super::browser::{Unread, append_cookie, is_from_here, see_other};
+use super::flow::CALLBACK;
 use crate::config::Login;
 use crate::connect::Connector;
 use crate::credentials::Keeper;
@@ -49,12 +52,11 @@ use crate::forward::{Body, Forwarder};
 use crate::random;
 use crate::secret::{Secret, TokenDigest};
 use crate::vault::{self, InvitationDetails, InvitationKind, Role, Vault};
-use form::{is_from_here, local_path};
+use form::local_path;
 use guard::Guard;
 use oidc::Provider;
 use password::Hasher;
 use shell::Theme;
-use visit::{append_cookie, see_other};
 
 pub struct Workspace {
     forwarder: Arc<Forwarder>,
@@ -165,7 +167,11 @@ impl Workspace {
         peer: IpAddr,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Request<Incoming>> {
-        if !self.owns(&request) {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let owned =
+            self.owns(&request) || connect::is_our_callback(self, &method, &path, &query).await;
+        if !owned {
             return Err(request);
         }
         let (parts, body) = request.into_parts();
@@ -176,7 +182,6 @@ impl Workspace {
         let path = request.uri().path();
         match first_segment(path) {
             "" => path == "/" && super::wants_a_page(request),
-            "connect" => connect::is_our_callback(self, request),
             first => {
                 let is_of = |section: &Section| first_segment(section.href()) == first;
                 BESIDE.contains(&first) || Section::ALL.iter().any(is_of)
@@ -216,14 +221,14 @@ impl Workspace {
             Method::POST => {}
             _ => return Err(Trouble::Method),
         }
-        if !is_from_here(&parts.headers) {
+        if !is_from_here(&parts.headers, Some(&self.base)) {
             return Err(Trouble::Forged);
         }
         form::read(&parts.headers, body).await.map_err(|unread| {
             Trouble::Bad(match unread {
-                form::Unread::NotAForm => "That is not a form of this page.".to_owned(),
-                form::Unread::TooLong => "That is too long to be taken.".to_owned(),
-                form::Unread::Broken => "The form did not arrive whole; send it again.".to_owned(),
+                Unread::NotAForm => "That is not a form of this page.".to_owned(),
+                Unread::TooLong => "That is too long to be taken.".to_owned(),
+                Unread::Broken => "The form did not arrive whole; send it again.".to_owned(),
             })
         })
     }
@@ -298,7 +303,7 @@ impl Visitor<'_> {
 
 /// Where providers send browsers back to: what operators register with them.
 fn redirect_uri(workspace: &Workspace) -> String {
-    format!("{}/connect/callback", workspace.base)
+    format!("{}{CALLBACK}", workspace.base)
 }
 
 /// A form cannot be sent again after a login, a page can be shown.

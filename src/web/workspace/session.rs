@@ -8,10 +8,10 @@ use http::HeaderMap;
 use http::header::USER_AGENT;
 
 use super::Workspace;
-use super::form::cookie;
 use crate::random;
 use crate::secret::{Secret, TokenDigest, hex};
 use crate::vault::{self, Member, Session, SessionDetails, SessionOf};
+use crate::web::browser::cookie;
 
 /// Between two lengthenings of a session in the store.
 const LENGTHEN: Duration = Duration::from_secs(60);

@@ -6,11 +6,10 @@ use std::time::{Duration, SystemTime};
 use askama::Template;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{HeaderValue, LOCATION, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 
-use super::form::{Form, cookie};
+use super::form::Form;
 use super::session::{LoggedIn, same};
 use super::shell::{Section, Shell, Theme};
 use super::{Trouble, Workspace};
@@ -19,6 +18,7 @@ use crate::ids::AccountId;
 use crate::policy::access::{Operation, may};
 use crate::telemetry::AuditEvent;
 use crate::vault::{Account, Member, Shares, Vault};
+use crate::web::browser::{append_cookie, cookie, see_other};
 use crate::web::html::{self, Policy};
 
 /// A message for the next page, in a cookie that is sealed to the session.
@@ -196,22 +196,6 @@ fn refusal(operation: Operation) -> &'static str {
             "This account is not shared with you. Ask its owner to share it."
         }
         Operation::See | Operation::TestCallers => "You may not do this.",
-    }
-}
-
-pub(super) fn see_other(path: &str) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SEE_OTHER;
-    let headers = response.headers_mut();
-    headers.insert(LOCATION, HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/")));
-    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(http::header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    response
-}
-
-pub(super) fn append_cookie(response: &mut Response<Body>, cookie: &str) {
-    if let Ok(value) = HeaderValue::from_str(cookie) {
-        response.headers_mut().append(SET_COOKIE, value);
     }
 }
 
