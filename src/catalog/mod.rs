@@ -202,6 +202,8 @@ pub enum FieldOrigin {
     TokenResponse,
     Callback,
     PostExchange,
+    /// Every request says it anew, as a part of the host that it asks for. Never has a value.
+    Request,
     /// The first group of `pattern`, found in the value of `field`.
     Derived {
         field: String,

@@ -205,6 +205,7 @@ fn field(field: &Field) -> String {
     }
     match &field.origin {
         FieldOrigin::Asked => {}
+        FieldOrigin::Request => notes.push("said by each request's host".to_owned()),
         FieldOrigin::Derived { field, .. } => notes.push(format!("found in {field}")),
         _ => notes.push("found when connecting".to_owned()),
     }
@@ -242,9 +243,11 @@ fn attachment(attachment: &Attachment) -> String {
             format!("header {name}: {}{absent}", value.to_str().unwrap_or_default())
         }
         Attachment::Signature(signature) => match signature {
-            Signature::AwsSigV4 { .. } => "signature: AWS Signature Version 4".to_owned(),
-            Signature::OAuth1 { method } => format!("signature: OAuth 1.0a, {method}"),
-            Signature::Hmac { algorithm } => format!("signature: HMAC, {algorithm}"),
+            Signature::AwsSigV4(_) => "signature: AWS Signature Version 4".to_owned(),
+            Signature::OAuth1(oauth1) => {
+                format!("signature: OAuth 1.0a, {}", oauth1.method.as_str())
+            }
+            Signature::Hmac(hmac) => format!("signature: HMAC, {}", hmac.algorithm.as_str()),
             Signature::Digest => "signature: HTTP Digest".to_owned(),
         },
     }

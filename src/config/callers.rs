@@ -288,6 +288,7 @@ fn binding(read: &super::accounts::Read) -> Binding {
         id: id.clone(),
         app: app.clone(),
         hosts,
+        open: read.open.clone(),
         paths: Vec::new(),
         default: false,
     }

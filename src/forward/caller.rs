@@ -10,7 +10,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::refusal::Refusal;
-use crate::config::Rate;
+use crate::config::{self, Rate};
 use crate::credentials::Slot;
 use crate::ids::CallerId;
 use crate::policy::{Binding, CallerPolicy, Effect, Kept, Mode, Rule};
@@ -63,6 +63,7 @@ impl Identity {
             id,
             app: account.app.clone(),
             hosts,
+            open: config::open_hosts(slot.auth()),
             paths: Vec::new(),
             default: true,
         };
@@ -76,6 +77,7 @@ impl Identity {
             id: slot.id.clone(),
             app: slot.app.id.clone(),
             hosts: super::stored::hosts_of(slot.fields(), &slot),
+            open: config::open_hosts(slot.auth()),
             paths: Vec::new(),
             default: true,
         };

@@ -304,7 +304,9 @@ impl Refusal {
                 Some("authority")
             }
             Self::Upstream(error) if error.kind() == ErrorKind::Refused => Some("address"),
-            Self::Credential { .. } | Self::Attach { .. } => Some("no_credential"),
+            Self::Credential { .. } | Self::Attach { .. } | Self::Unsignable { .. } => {
+                Some("no_credential")
+            }
             Self::Unrecorded => Some("audit_unavailable"),
             _ => None,
         }

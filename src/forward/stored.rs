@@ -207,6 +207,7 @@ fn finish(binding: &vault::Binding, held: &Bound) -> Binding {
         id: account.id.clone(),
         app: account.app.clone(),
         hosts,
+        open: config::open_hosts(slot.auth()),
         // A path rule that does not parse must not make the binding wider than it was meant.
         default: binding.is_default && paths.len() == binding.paths.len(),
         paths,

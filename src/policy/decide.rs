@@ -229,6 +229,7 @@ impl Binding {
 
     fn lives_at(&self, host: &Host, port: u16) -> bool {
         self.hosts.iter().any(|(own, own_port)| *own_port == port && own == host)
+            || self.open.iter().any(|pattern| pattern.admits(host, port))
     }
 
     fn own_hosts(&self) -> OwnHosts {

@@ -30,6 +30,7 @@ pub use path::Oddity;
 pub use pattern::{HostPattern, InvalidPattern, PathPattern};
 pub use rules::Rules;
 
+use crate::catalog;
 use crate::host::Host;
 use crate::ids::{AccountId, AppId, CallerId};
 
@@ -43,6 +44,13 @@ pub struct CallerPolicy {
     pub lapsed: Vec<Lapsed>,
     pub rules: Rules,
     pub kept: Kept,
+}
+
+impl CallerPolicy {
+    /// Whether the caller has an account of `app`.
+    pub fn holds(&self, app: &AppId) -> bool {
+        self.bindings.iter().any(|binding| binding.app == *app)
+    }
 }
 
 /// Where a caller is kept, and so where it is changed.
@@ -72,6 +80,8 @@ pub struct Binding {
     /// The account's own hosts with ports, templates filled in. A request to any other host never
     /// gets this account: the token of `acme` stays away from `evil.zendesk.com`.
     pub hosts: Vec<(Host, u16)>,
+    /// Of whose hosts every request says a part: all of AWS's. What goes there holds for one host.
+    pub open: Vec<catalog::HostPattern>,
     /// Chosen for these paths before the default is considered. Empty: no path rule.
     pub paths: Vec<PathPattern>,
     pub default: bool,

@@ -54,6 +54,7 @@ mod tests {
             id: format!("apn_{name}").parse().expect("an id"),
             app: app.parse().expect("an app"),
             hosts: Vec::new(),
+            open: Vec::new(),
             paths: Vec::new(),
             default: *default,
         };

@@ -22,6 +22,7 @@ fn binding(account: &str, of: &str, hosts: &[&str]) -> Binding {
         id: format!("apn_{account}").parse().expect(account),
         app: app(of),
         hosts: hosts.iter().map(|name| (host(name), 443)).collect(),
+        open: Vec::new(),
         paths: Vec::new(),
         default: false,
     }
