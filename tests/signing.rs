@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_countersign");
@@ -217,6 +217,8 @@ fn free_port() -> u16 {
 fn certificates(folder: &Path, hosts: &[&str]) {
     let ca_key = KeyPair::generate().expect("a key");
     let mut ca = CertificateParams::default();
+    // With the leaf's own name it would pass for a certificate that signs itself.
+    ca.distinguished_name.push(DnType::CommonName, "Test origin CA");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let root = ca.self_signed(&ca_key).expect("a CA signs itself");

@@ -88,9 +88,8 @@ impl<'a> Notes<'a> {
     fn open_host(&mut self, pattern: &HostPattern) {
         let exceptions = self.auth.exceptions.iter().flat_map(|exception| &exception.attach);
         let bound_to_host = |one: &Attachment| {
-            let aws = |one: &Signature| matches!(one, Signature::AwsSigV4(_));
-            matches!(one, Attachment::Static { .. })
-                || matches!(one, Attachment::Signature(signature) if aws(signature))
+            let aws = matches!(one, Attachment::Signature(Signature::AwsSigV4(_)));
+            aws || matches!(one, Attachment::Static { .. })
         };
         if !self.auth.attach.iter().chain(exceptions).all(bound_to_host) {
             let text = "the request says a part of this host, so only aws_sigv4 may be attached";

@@ -302,7 +302,8 @@ impl Prepared {
         moment: &Moment,
     ) -> Result<Finished, SignError> {
         // A request without a body has no place for it, and needs none: it only reads.
-        let fills = !self.body.is_empty() && !(body.is_empty() && head.method.is_safe());
+        let only_reads = body.is_empty() && head.method.is_safe();
+        let fills = !self.body.is_empty() && !only_reads;
         let filled = fills.then(|| body::filled(head.headers, body, &self.body)).transpose()?;
         let mut mask = self.mask.clone();
         if let Some(signer) = &self.signer {

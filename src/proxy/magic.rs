@@ -72,7 +72,7 @@ impl Page<'_> {
                 "hosts": binding.hosts.iter().map(|(host, port)| match port {
                     443 => host.to_string(),
                     port => format!("{host}:{port}"),
-                }).collect::<Vec<_>>(),
+                }).chain(binding.open.iter().map(ToString::to_string)).collect::<Vec<_>>(),
             })
         });
         json!({
@@ -93,7 +93,9 @@ impl Page<'_> {
             let hosts: Vec<String> = binding
                 .hosts
                 .iter()
-                .map(|(host, _)| format!("<code>{}</code>", escape(host.as_str())))
+                .map(|(host, _)| host.to_string())
+                .chain(binding.open.iter().map(ToString::to_string))
+                .map(|host| format!("<code>{}</code>", escape(&host)))
                 .collect();
             rows.push_str(&format!(
                 "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",

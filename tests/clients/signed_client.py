@@ -6,7 +6,7 @@ import requests
 
 
 def say(what, answer):
-    print(json.dumps([what, [answer.status_code, answer.text]]), flush=True)
+    print(json.dumps([what, [answer.status_code, answer.content.decode()]]), flush=True)
 
 
 OAUTH, BODY = "https://api.oauth.test/v1", "https://api.body.test/v1"

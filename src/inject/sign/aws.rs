@@ -210,9 +210,9 @@ fn said_region(head: &Head<'_>) -> Option<String> {
     let line = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let in_head = line.and_then(|line| Some(line.split_once("Credential=")?.1.to_owned()));
     let in_query = || {
-        let pairs = head.target.query().unwrap_or_default().split('&');
+        let mut pairs = head.target.query().unwrap_or_default().split('&');
         let named = |pair: &str| pair.strip_prefix("X-Amz-Credential=").map(str::to_owned);
-        let coded = pairs.into_iter().find_map(named)?;
+        let coded = pairs.find_map(named)?;
         Some(percent_decode_str(&coded).decode_utf8_lossy().into_owned())
     };
     let credential = in_head.or_else(in_query)?;
