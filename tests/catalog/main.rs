@@ -2,9 +2,11 @@
 //! nothing dangerous, its templates cannot be led astray, and what it promises arrives at an origin.
 
 mod documents;
+mod fetch;
 mod hostile;
 mod keys;
 mod rules;
+mod samples;
 mod server;
 mod tokens;
 mod values;
