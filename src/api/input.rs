@@ -102,6 +102,34 @@ impl Page {
     pub fn before(&self) -> Option<&str> {
         if let From::Before(id) = &self.from { Some(id) } else { None }
     }
+
+    /// This part of a whole list, which is short enough to be read whole.
+    pub fn of<T>(&self, mut whole: Vec<T>, id: impl Fn(&T) -> &str) -> Cut<T> {
+        let total = whole.len() as u64;
+        whole.sort_by(|a, b| id(a).cmp(id(b)));
+        whole.retain(|item| self.after().is_none_or(|after| id(item) > after));
+        whole.retain(|item| self.before().is_none_or(|before| id(item) < before));
+        let limit = self.limit as usize;
+        let more = whole.len() > limit;
+        match self.from {
+            // The ones next to the cursor, in their order.
+            From::Before(_) if more => drop(whole.drain(..whole.len() - limit)),
+            _ => whole.truncate(limit),
+        }
+        let first = whole.first().map(|item| id(item).to_owned());
+        let ends = more || self.before().is_some();
+        let last = whole.last().map(|item| id(item).to_owned()).filter(|_| ends);
+        Cut { items: whole, total, first, last }
+    }
+}
+
+/// A part of a list, and the cursors at its ends.
+pub struct Cut<T> {
+    pub items: Vec<T>,
+    pub total: u64,
+    pub first: Option<String>,
+    /// `None` at the end of the list: the SDKs go on while there is one.
+    pub last: Option<String>,
 }
 
 /// Opaque to clients: the id of the record at that end.
@@ -208,6 +236,23 @@ mod tests {
         assert_eq!(page.from, From::After("apn_1".to_owned()));
         for bad in ["after=%00", "after=!!", "after=YQo", "after=YQ&before=YQ"] {
             assert!(Pairs::parse(bad).expect("text").page(10).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_cut_where_its_cursors_say() {
+        for (query, ids, first, last) in [
+            ("limit=2", &["a", "b"][..], Some("a"), Some("b")),
+            ("limit=2&after=Yg", &["c", "d"], Some("c"), None),
+            ("limit=4", &["a", "b", "c", "d"], Some("a"), None),
+            ("limit=2&before=ZA", &["b", "c"], Some("b"), Some("c")),
+            ("limit=2&before=Yw", &["a", "b"], Some("a"), Some("b")),
+            ("limit=2&after=ZA", &[], None, None),
+        ] {
+            let page = Pairs::parse(query).expect("text").page(10).expect("a page");
+            let cut = page.of(vec!["c", "a", "d", "b"], |id| id);
+            assert_eq!((&cut.items[..], cut.total), (ids, 4), "{query}");
+            assert_eq!((cut.first.as_deref(), cut.last.as_deref()), (first, last), "{query}");
         }
     }
 

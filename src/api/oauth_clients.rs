@@ -64,16 +64,8 @@ impl Api {
                     .any(|text| text.to_lowercase().contains(&words))
             });
         }
-        clients.sort_by(|a, b| a.id.cmp(&b.id));
-        let total = clients.len() as u64;
-        clients.retain(|client| page.after().is_none_or(|id| client.id.as_str() > id));
-        clients.retain(|client| page.before().is_none_or(|id| client.id.as_str() < id));
-        let more = clients.len() > page.limit as usize;
-        clients.truncate(page.limit as usize);
-        let first = clients.first().map(|client| client.id.as_str());
-        let last = clients.last().map(|client| client.id.as_str()).filter(|_| more);
-        let data: Vec<_> = clients.iter().map(|client| self.shown_client(client)).collect();
-        Ok(ok(&present::list(&data, total, first, last)))
+        let cut = page.of(clients, |client| client.id.as_str());
+        Ok(ok(&present::part(&cut, |client| self.shown_client(client))))
     }
 
     pub(super) async fn one_oauth_client(
@@ -178,6 +170,7 @@ impl Api {
         self.forwarder.telemetry.event(&AuditEvent::Administered {
             what,
             subject: &record.details.name,
+            account: None,
             detail: record.id.as_str(),
             by: &format!("api: {}", client.record.id),
             since: Duration::ZERO,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::input::cursor;
+use super::input::{Cut, cursor};
 use crate::catalog::{App, Auth, AuthKind, Field, FieldKind, HostPattern};
 use crate::clock::rfc3339;
 use crate::connect::Way;
@@ -27,6 +27,12 @@ pub fn list(data: &[Value], total: u64, start: Option<&str>, end: Option<&str>) 
         },
         "data": data,
     })
+}
+
+/// The same of a part of a list, each item as `shown`.
+pub fn part<T>(cut: &Cut<T>, shown: impl Fn(&T) -> Value) -> Value {
+    let data: Vec<Value> = cut.items.iter().map(shown).collect();
+    list(&data, cut.total, cut.first.as_deref(), cut.last.as_deref())
 }
 
 /// An app by what it is when nothing else is said: its first way to authenticate.

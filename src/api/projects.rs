@@ -39,16 +39,8 @@ impl Api {
         let page = query.page(input::MAX_PAGE)?;
         let mut projects = self.vault().projects().await?;
         projects.retain(|project| is_of(client, &project.id));
-        projects.sort_by(|a, b| a.id.cmp(&b.id));
-        let total = projects.len() as u64;
-        projects.retain(|project| page.after().is_none_or(|id| project.id.as_str() > id));
-        projects.retain(|project| page.before().is_none_or(|id| project.id.as_str() < id));
-        let more = projects.len() > page.limit as usize;
-        projects.truncate(page.limit as usize);
-        let first = projects.first().map(|project| project.id.as_str());
-        let last = projects.last().map(|project| project.id.as_str()).filter(|_| more);
-        let data: Vec<_> = projects.iter().map(present::project).collect();
-        Ok(ok(&present::list(&data, total, first, last)))
+        let cut = page.of(projects, |project| project.id.as_str());
+        Ok(ok(&present::part(&cut, present::project)))
     }
 
     pub(super) async fn one_project(
@@ -121,6 +113,7 @@ impl Api {
         self.forwarder.telemetry.event(&AuditEvent::Administered {
             what,
             subject: &project.details.name,
+            account: None,
             detail: project.id.as_str(),
             by: &format!("api: {}", client.record.id),
             since: Duration::ZERO,

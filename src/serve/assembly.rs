@@ -8,7 +8,8 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::own_apps::{self, OwnApps};
-use super::{MayCreate, know, master_keys};
+use super::upkeep::know;
+use super::{MayCreate, master_keys};
 use crate::config::Config;
 use crate::credentials::{self, Keeper};
 use crate::forward::{Forwarder, Stored, World, WorldError};

@@ -8,7 +8,8 @@ use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::{Error, Options, RUNS};
+use super::ground::RUNS;
+use super::{Error, Options};
 use crate::config::{self, Config, LogFormat, WebTls};
 use crate::forward::Patience;
 use crate::host::Host;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Error, create_private_dir};
+use super::Error;
+use super::ground::create_private_dir;
 use crate::clock::Clock;
 use crate::config::{Config, SecretRef, Store};
 use crate::random;

@@ -180,6 +180,15 @@ impl Failure {
         matches!(self, Self::Lost(error) if !error.is_parse() && !is_request_body(error))
     }
 
+    /// The origin says that it has not looked at the request: whatever it is, it may be sent again
+    /// (RFC 9113 §8.7).
+    pub(super) fn is_refused_stream(&self) -> bool {
+        let Self::Lost(error) = self else { return false };
+        let source = std::error::Error::source(error);
+        let reason = source.and_then(|source| source.downcast_ref::<h2::Error>());
+        reason.is_some_and(|error| error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    }
+
     pub(super) fn into_error(self, authority: &Authority) -> Error {
         let authority = authority.clone();
         match self {

@@ -149,18 +149,34 @@ fn check_content_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What may be sent a second time although it may have arrived: it changes nothing and has no
-/// body (RFC 9110 §9.2.2).
-pub(super) fn replay(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !safe || !request.body().is_empty() || request.headers().contains_key(UPGRADE) {
-        return None;
+/// A request kept for a second try: one whose body is not streamed.
+pub(super) struct Spare {
+    pub(super) request: Request<RequestBody>,
+    /// It changes nothing, so it may arrive twice (RFC 9110 §9.2.2).
+    pub(super) harmless: bool,
+}
+
+impl Spare {
+    pub(super) fn of(request: &Request<RequestBody>) -> Option<Self> {
+        if request.headers().contains_key(UPGRADE) {
+            return None;
+        }
+        let mut copy = Request::new(request.body().again()?);
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.headers_mut() = request.headers().clone();
+        Some(Self { request: copy, harmless: is_harmless(request) })
     }
-    let mut copy = Request::new(RequestBody::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+
+    /// Only of a request that may arrive twice: nobody pays for the others.
+    pub(super) fn of_harmless(request: &Request<RequestBody>) -> Option<Self> {
+        if is_harmless(request) { Self::of(request) } else { None }
+    }
+}
+
+fn is_harmless(request: &Request<RequestBody>) -> bool {
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    safe && request.body().is_empty()
 }
 
 #[cfg(test)]

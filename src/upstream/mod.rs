@@ -43,17 +43,21 @@ use self::error::Failure;
 use self::guard::Guard;
 use self::http1::Connection;
 use self::io::{Io, Stream};
+use self::message::Spare;
 use self::pool::{Lease, Origin, Pool, STREAMS_PER_CONNECTION, Taken};
 use self::resolve::Resolver;
 use self::tls::Tls;
 
 pub use crate::config::Override;
-pub use body::{RequestBody, ResponseBody};
+pub use body::{CollectError, RequestBody, ResponseBody};
 pub use error::{BodyError, Error, ErrorKind, Phase};
 pub use guard::{OwnAddresses, Refusal};
 
 /// Idle connections are looked at this often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
+
+/// An origin that refuses a stream more often than this means it.
+const MOST_REFUSALS: u32 = 3;
 
 /// How origins are reached: `[upstream]` of the config with its files and secrets read.
 #[derive(Clone)]
@@ -107,7 +111,8 @@ pub struct Stats {
     pub closed: AtomicU64,
     /// Requests that found a connection ready.
     pub reused: AtomicU64,
-    /// Requests sent a second time because a kept connection died under them.
+    /// Requests sent a second time because a kept connection died under them, or because their origin
+    /// said that it had not looked at them.
     pub retried: AtomicU64,
     errors: [AtomicU64; ErrorKind::ALL.len()],
 }
@@ -249,28 +254,40 @@ impl Client {
 }
 
 impl Inner {
-    /// Sends once; again only if nothing was sent, or if a kept connection died under a request
-    /// that may be repeated (RFC 9112 §9.3.1).
+    /// Sends once; again only if nothing was sent, if the origin said that it did not look at it, or
+    /// if a kept connection died under a request that may be repeated (RFC 9112 §9.3.1).
     async fn send(
         &self,
         to: &Destination,
         mut request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, Error> {
         let origin = self.pool.origin(to);
-        let mut fresh = false;
+        let (mut fresh, mut refusals) = (false, 0);
         loop {
             let ready = self.ready(&origin, fresh).await?;
             let reused = ready.reused;
-            let spare = if reused && !fresh { message::replay(&request) } else { None };
+            let spare = match &ready.by {
+                By::Http1(_) if reused && !fresh => Spare::of_harmless(&request),
+                By::Http1(_) => None,
+                By::Http2(_) => Spare::of(&request),
+            };
             let failure = match self.exchange(ready, request, &origin).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
             request = match (failure, spare) {
                 (Failure::Unsent(request, _), _) if reused => *request,
-                (failure, Some(spare)) if failure.is_loss() => {
+                (failure, Some(spare))
+                    if refusals < MOST_REFUSALS && failure.is_refused_stream() =>
+                {
+                    refusals += 1;
+                    spare.request
+                }
+                (failure, Some(spare))
+                    if reused && !fresh && spare.harmless && failure.is_loss() =>
+                {
                     fresh = true;
-                    spare
+                    spare.request
                 }
                 (failure, _) => return Err(failure.into_error(&origin.authority)),
             };

@@ -839,6 +839,39 @@ async fn after_a_goaway_requests_go_to_a_new_connection() {
     assert!(client.stats().opened.load(Ordering::Relaxed) > 1);
 }
 
+/// Refuses the first `refused` streams of each connection, and answers the others.
+async fn refusing_origin(ours: &Authorities, refused: usize) -> SocketAddr {
+    let mut server = ours.server("a.test", |_| {});
+    server.alpn_protocols = vec![b"h2".to_vec()];
+    tls_origin(server, move |tls| async move {
+        let mut connection = h2::server::handshake(tls).await.unwrap();
+        let mut seen = 0;
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            seen += 1;
+            if seen <= refused {
+                respond.send_reset(h2::Reason::REFUSED_STREAM);
+            } else {
+                respond.send_response(Response::new(()), true).unwrap();
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_stream_that_was_refused_unseen_is_sent_again_whatever_its_method_but_not_for_ever() {
+    let ours = Authorities::new();
+    for (refused, body, answered) in [
+        (2, RequestBody::empty(), true),
+        (2, RequestBody::full(Bytes::from_static(b"in one piece")), true),
+        (usize::MAX, RequestBody::empty(), false),
+    ] {
+        let client = trusting(refusing_origin(&ours, refused).await, &ours.root);
+        let sent = client.send(&destination(true), request(Method::POST, body)).await;
+        assert_eq!(sent.is_ok(), answered, "{refused}: {sent:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_destination_for_http1_only_offers_nothing_else() {
     let ours = Authorities::new();

@@ -3,7 +3,10 @@
 
 pub mod admin;
 pub mod assets;
+mod browser;
 mod connect;
+mod fields;
+mod flow;
 pub mod html;
 mod tls;
 pub mod workspace;

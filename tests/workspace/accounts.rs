@@ -82,7 +82,7 @@ async fn a_consent_counts_once_and_in_the_browser_and_session_that_began_it() {
     let callback = url[url::Position::BeforePath..].to_owned();
     // Another member, without the cookie and with it.
     assert_ne!(eve.get(&callback).await.status, 303);
-    let flows = ann.cookies.iter().filter(|(name, _)| name.contains("flow_"));
+    let flows = ann.cookies.iter().filter(|(name, _)| name.contains("flow"));
     let flow = flows.map(|(name, value)| (name.clone(), value.clone())).next().unwrap();
     eve.cookies.insert(flow.0, flow.1);
     assert_eq!(eve.get(&callback).await.status, 400);

@@ -63,21 +63,3 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
     setTimeout(() => { button.textContent = label; }, 1500);
   });
 }
-
-// A project's logo travels in the form, as a data URL.
-for (const field of document.querySelectorAll("[data-logo]")) {
-  const [file] = field.querySelectorAll("input[type=file]");
-  const [value] = field.querySelectorAll("input[name=logo]");
-  field.hidden = false;
-  file.addEventListener("change", () => {
-    const [picture] = file.files;
-    if (!picture) return;
-    const reader = new FileReader();
-    reader.addEventListener("load", () => { value.value = reader.result; });
-    reader.readAsDataURL(picture);
-  });
-  field.querySelector("button")?.addEventListener("click", (event) => {
-    value.value = "remove";
-    event.target.textContent = "Removed when you save";
-  });
-}

@@ -7,17 +7,19 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::Connect;
-use super::flow::{OfPage, Purpose};
-use super::form::{self, Said, Wrong};
+use super::arrival::OfPage;
 use super::params::Params;
 use super::problem::{Kind, Problem};
-use super::request::{Asking, see_other};
+use super::request::Asking;
 use crate::catalog::Auth;
 use crate::connect::{
     self, Checked, Connected, Error, Offer, OfferedWay, Standing, Visit, Way, Wish,
 };
 use crate::forward::Body;
 use crate::vault::Outcome;
+use crate::web::browser::{is_from_here, see_other};
+use crate::web::fields::{self, Said, Wrong, in_map};
+use crate::web::flow::Purpose;
 
 const MAX_NAME_CHARS: usize = 100;
 
@@ -169,8 +171,7 @@ impl Connect {
         let connected = connected.map_err(|error| refused_grant(auth, error))?;
         let (visit, params) = (&sent.visit, &sent.params);
         self.conclude(visit, params, &sent.attempt, None, Ok(connected)).await;
-        let stale = || Problem::new(Kind::Stale, None);
-        Ok(see_other(&params.address()).ok_or_else(stale)?)
+        Ok(see_other(&params.address()))
     }
 
     async fn spent(
@@ -190,7 +191,7 @@ impl Connect {
     ) -> Result<Wish, Failed> {
         let wish = self.connector.wish(&sent.visit, &sent.offer, way).await;
         let mut wish = wish.map_err(Problem::from)?;
-        let entered = form::entered(auth, &asking.pairs).map_err(Failed::Form)?;
+        let entered = fields::entered(auth, in_map(&asking.pairs)).map_err(Failed::Form)?;
         wish.entered.extend(entered);
         Ok(wish)
     }
@@ -231,7 +232,7 @@ impl Connect {
 
     async fn state_now(&self, asking: &Asking) -> Option<&'static str> {
         let params = Params::of(&asking.pairs);
-        if !asking.is_from_here(self.url.as_deref()) {
+        if !is_from_here(&asking.head.headers, self.url.as_deref()) {
             return None;
         }
         let visit = match self.connector.visit(params.digest()).await {
@@ -274,7 +275,7 @@ fn name_of(asking: &Asking) -> Result<Option<String>, Failed> {
 }
 
 fn failed(auth: &Auth, error: Error) -> Failed {
-    match form::of_error(auth, &error) {
+    match fields::of_error(auth, &error) {
         Some(wrong) => Failed::Form(wrong),
         None => Failed::End(error.into()),
     }

@@ -5,8 +5,7 @@
 //! taken from our own pages only, a flow is bound to the browser that began it, and its state is used
 //! once (RFC 6749 §10.12). Nothing here shows a credential.
 
-mod flow;
-mod form;
+mod arrival;
 mod keys;
 mod page;
 mod params;
@@ -24,10 +23,14 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
-use crate::connect::Connector;
+pub use arrival::OfPage;
+
+use super::browser::is_from_here;
+use super::flow::{CALLBACK, Departure, Flows, Purpose};
+use crate::connect::{self, Connector, Wish};
 use crate::credentials::{Keeper, Links};
 use crate::forward::{Body, Forwarder};
-use crate::secret::TokenDigest;
+use crate::secret::{Secret, TokenDigest};
 use crate::vault::Vault;
 use problem::{Kind, Problem};
 use request::Asking;
@@ -101,9 +104,21 @@ impl Connect {
         self.keeper.clock().now()
     }
 
-    /// Where providers send browsers back to, unless a client says otherwise.
-    fn redirect_uri(&self, asking: &Asking) -> String {
-        format!("{}{PREFIX}callback", self.base(asking))
+    fn flows(&self) -> Flows<'_> {
+        Flows { keeper: &self.keeper, connector: &self.connector }
+    }
+
+    /// Off to the provider. `token` is the connect token, if the purpose has one.
+    async fn depart(
+        &self,
+        asking: &Asking,
+        wish: &Wish,
+        purpose: Purpose,
+        token: Option<&Secret>,
+    ) -> Result<Response<Body>, connect::Error> {
+        let redirect_uri = format!("{}{CALLBACK}", self.base(asking));
+        let departure = Departure { wish, purpose, token, redirect_uri };
+        self.flows().depart(&asking.head.headers, departure).await
     }
 
     /// As configured, else as this request found it: a cookie set at `localhost` does not come to
@@ -121,7 +136,7 @@ impl Connect {
 
     /// A form changes something, so it must come from a page of ours; and not too often.
     fn admit(&self, asking: &Asking, token: TokenDigest) -> Result<(), Problem> {
-        if !asking.is_from_here(self.url.as_deref()) {
+        if !is_from_here(&asking.head.headers, self.url.as_deref()) {
             return Err(Problem::new(Kind::Foreign, None));
         }
         if self.tries.len() > MAX_KEYS {

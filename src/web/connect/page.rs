@@ -3,7 +3,6 @@
 use http::{Response, StatusCode};
 
 use super::Connect;
-use super::form::{self, Wrong};
 use super::keys::{Sent, UNPROCESSABLE};
 use super::params::Params;
 use super::problem::{Kind, Problem};
@@ -15,6 +14,8 @@ use crate::connect::{MOST_ACCOUNTS, Offer, OfferedWay, Standing, Visit, Way, Wis
 use crate::forward::Body;
 use crate::random;
 use crate::vault::Outcome;
+use crate::web::fields::{self, Wrong, in_map};
+use crate::web::flow::provider_of;
 use crate::web::html::{Policy, page};
 
 /// Shown of a search at once.
@@ -123,7 +124,8 @@ impl Connect {
             Some(chosen) => match self.connector.wish(visit, offer, chosen).await {
                 Ok(mut wish) => {
                     let auth = offer.app.auth(&chosen.auth);
-                    let entered = auth.and_then(|auth| form::entered(auth, &asking.pairs).ok());
+                    let entered =
+                        auth.and_then(|auth| fields::entered(auth, in_map(&asking.pairs)).ok());
                     wish.entered.extend(entered.unwrap_or_default());
                     self.app_page(asking, visit, params, offer, chosen, &wish, wrong).await
                 }
@@ -158,7 +160,7 @@ impl Connect {
         };
         let params = Params { auth: Some(auth.id.clone()), ..params.with_attempt(Some(&attempt)) };
         let by_browser = chosen.way == Way::Browser;
-        let bad = wrong.whole.is_some() || !wrong.fields.is_empty();
+        let bad = !wrong.is_nothing();
         let shown = AppPage {
             shell: self.shell(Some(visit), &params).await,
             app: AppMark::of(&offer.app.name),
@@ -172,7 +174,7 @@ impl Connect {
             ways: ways(offer, chosen, &params),
             scopes: scopes(auth, wish),
             pick: visit.token.details.progressive_scopes,
-            inputs: form::inputs(auth, &wish.entered, &wrong),
+            inputs: fields::inputs(auth, &wish.entered, &wrong),
             named: chosen.way == Way::Keys && offer.reconnect.is_none(),
             name: asking.pairs.get("name").cloned().unwrap_or_default(),
             wrong: wrong.whole,
@@ -287,19 +289,6 @@ fn policy(visit: Option<&Visit>, forms: &[String]) -> Policy {
     }
 }
 
-/// Where the form of a provider's consent leads to, by way of a redirect.
-fn provider_of(auth: &Auth) -> Option<String> {
-    let url = auth.oauth2.as_ref()?.authorize_url.as_ref()?.source();
-    let (scheme, rest) = url.split_once("://").unwrap_or(("https", "{"));
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    if !authority.contains('{') {
-        return Some(format!("{scheme}://{authority}"));
-    }
-    let (hole, after) = authority.split_once('}').unwrap_or_default();
-    let one_label = hole.starts_with('{') && after.starts_with('.') && !after.contains('{');
-    Some(if one_label { format!("{scheme}://*{after}") } else { format!("{scheme}:") })
-}
-
 fn ways(offer: &Offer, chosen: &OfferedWay, params: &Params) -> Vec<WayLink> {
     let link = |way: &OfferedWay| {
         let auth = offer.app.auth(&way.auth)?;
@@ -332,21 +321,4 @@ fn scopes(auth: &Auth, wish: &Wish) -> Vec<Scope> {
     let asked = wish.scopes.iter().filter(|scope| !oauth2.default_scopes.contains(scope));
     let all = fixed.chain(asked.map(|scope| (scope, false)));
     all.map(|(scope, fixed)| Scope { spoken: spoken(scope), fixed }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalog::Catalog;
-
-    #[test]
-    fn a_form_may_lead_to_its_provider_and_nowhere_else() {
-        let catalog = Catalog::embedded().expect("the catalog is sound");
-        for (app, target) in
-            [("slack", Some("https://slack.com")), ("zendesk", Some("https://*.zendesk.com"))]
-        {
-            let auth = catalog.app(app).expect(app).default_auth();
-            assert_eq!(provider_of(auth).as_deref(), target, "{app}");
-        }
-    }
 }

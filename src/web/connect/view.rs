@@ -2,10 +2,10 @@
 
 use askama::Template;
 
-use super::form::{Input, Kind, Said};
 use super::params::Params;
 use super::words::Spoken;
 use crate::connect::{Visit, return_address};
+use crate::web::fields::{Input, Said};
 use crate::web::html::monogram;
 
 /// What every state of the page has around it.

@@ -8,11 +8,12 @@ use http::{Method, Response, StatusCode};
 use super::form::{Form, local_path};
 use super::guard::Try;
 use super::shell::{Section, Theme};
-use super::visit::{Visit, append_cookie, see_other};
+use super::visit::Visit;
 use super::{Trouble, Visitor};
 use crate::forward::Body;
 use crate::telemetry::{AuditEvent, AuthFailure};
 use crate::vault::Member;
+use crate::web::browser::{append_cookie, see_other};
 use crate::web::html::{self, Policy};
 
 #[derive(Template)]
@@ -129,6 +130,7 @@ pub(super) async fn let_in(
     visitor.workspace.forwarder.telemetry.event(&AuditEvent::Administered {
         what: "logged_in",
         subject: &member.email,
+        account: None,
         detail: &visitor.peer.to_string(),
         by: &by,
         since: Duration::ZERO,

@@ -14,6 +14,7 @@ mod connect;
 mod form;
 mod guard;
 mod login;
+mod machine;
 mod members;
 mod oauth_clients;
 mod oidc;
@@ -24,6 +25,7 @@ mod session;
 mod settings;
 mod shell;
 mod trouble;
+mod upload;
 mod visit;
 mod welcome;
 
@@ -37,11 +39,14 @@ use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
+pub use connect::OfMember;
 pub use form::Form;
 pub use shell::{Confirm, Moment, Paging, Section, Shell, counted};
 pub use trouble::Trouble;
 pub use visit::{Flash, Visit};
 
+use super::browser::{Unread, append_cookie, is_from_here, see_other};
+use super::flow::CALLBACK;
 use crate::config::Login;
 use crate::connect::Connector;
 use crate::credentials::Keeper;
@@ -49,12 +54,12 @@ use crate::forward::{Body, Forwarder};
 use crate::random;
 use crate::secret::{Secret, TokenDigest};
 use crate::vault::{self, InvitationDetails, InvitationKind, Role, Vault};
-use form::{is_from_here, local_path};
+use form::local_path;
 use guard::Guard;
 use oidc::Provider;
 use password::Hasher;
 use shell::Theme;
-use visit::{append_cookie, see_other};
+use upload::Upload;
 
 pub struct Workspace {
     forwarder: Arc<Forwarder>,
@@ -83,6 +88,8 @@ pub struct Surroundings {
     pub proxy: Option<SocketAddr>,
     /// Where this server records what it does; `None`: it does not.
     pub audit: Option<PathBuf>,
+    /// Definitions of apps in files.
+    pub apps_dir: Option<PathBuf>,
     /// Where declared callers are written.
     pub config_file: Option<PathBuf>,
 }
@@ -165,10 +172,17 @@ impl Workspace {
         peer: IpAddr,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Request<Incoming>> {
-        if !self.owns(&request) {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let owned =
+            self.owns(&request) || connect::is_our_callback(self, &method, &path, &query).await;
+        if !owned {
             return Err(request);
         }
         let (parts, body) = request.into_parts();
+        if parts.uri.path().starts_with(machine::PREFIX) {
+            return Ok(Box::pin(self.answer_program(peer, parts, body)).await);
+        }
         Ok(Box::pin(self.take(peer, parts, body)).await)
     }
 
@@ -176,7 +190,7 @@ impl Workspace {
         let path = request.uri().path();
         match first_segment(path) {
             "" => path == "/" && super::wants_a_page(request),
-            "connect" => connect::is_our_callback(self, request),
+            "v1" => path.starts_with(machine::PREFIX),
             first => {
                 let is_of = |section: &Section| first_segment(section.href()) == first;
                 BESIDE.contains(&first) || Section::ALL.iter().any(is_of)
@@ -188,13 +202,13 @@ impl Workspace {
         if self.forwarder.check(&parts).is_err() {
             return Trouble::Bad("This request is malformed.".to_owned()).told();
         }
-        let form = match self.form(&parts, body).await {
-            Ok(form) => form,
-            Err(trouble) => return trouble.told(),
-        };
         let who = match self.logged_in(&parts.headers).await {
             Ok(who) => who,
             Err(error) => return Trouble::from(error).told(),
+        };
+        let (form, uploads) = match self.form(&parts, body, who.is_some()).await {
+            Ok(form) => form,
+            Err(trouble) => return trouble.told(),
         };
         let visitor = Visitor { workspace: self, peer, parts: &parts, form: &form };
         if let Some(answer) = visitor.without_login(who.is_some()).await {
@@ -204,26 +218,36 @@ impl Workspace {
         if parts.method == Method::POST && !session::same(form.raw("csrf"), &who.csrf) {
             return Trouble::Forged.told();
         }
-        let visit = Visit::new(self, who, peer, &parts, form);
+        let visit = Visit::new(self, who, peer, &parts, form).bringing(uploads);
         let path: Vec<&str> = parts.uri.path().split('/').skip(1).collect();
         let answer = route(&visit, &path).await;
         answer.unwrap_or_else(|trouble| trouble.told_to(&visit))
     }
 
-    async fn form(&self, parts: &Parts, body: Incoming) -> Result<Form, Trouble> {
+    /// What a POST brings. Files are only for somebody who is logged in.
+    async fn form(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        logged_in: bool,
+    ) -> Result<(Form, Vec<Upload>), Trouble> {
         match parts.method {
-            Method::GET | Method::HEAD => return Ok(Form::default()),
+            Method::GET | Method::HEAD => return Ok(Default::default()),
             Method::POST => {}
             _ => return Err(Trouble::Method),
         }
-        if !is_from_here(&parts.headers) {
+        if !is_from_here(&parts.headers, Some(&self.base)) {
             return Err(Trouble::Forged);
         }
-        form::read(&parts.headers, body).await.map_err(|unread| {
+        let read = match logged_in && upload::is_one(&parts.headers) {
+            true => upload::read(&parts.headers, body).await,
+            false => form::read(&parts.headers, body).await.map(|form| (form, Vec::new())),
+        };
+        read.map_err(|unread| {
             Trouble::Bad(match unread {
-                form::Unread::NotAForm => "That is not a form of this page.".to_owned(),
-                form::Unread::TooLong => "That is too long to be taken.".to_owned(),
-                form::Unread::Broken => "The form did not arrive whole; send it again.".to_owned(),
+                Unread::NotAForm => "That is not a form of this page.".to_owned(),
+                Unread::TooLong => "That is too long to be taken.".to_owned(),
+                Unread::Broken => "The form did not arrive whole; send it again.".to_owned(),
             })
         })
     }
@@ -298,7 +322,7 @@ impl Visitor<'_> {
 
 /// Where providers send browsers back to: what operators register with them.
 fn redirect_uri(workspace: &Workspace) -> String {
-    format!("{}/connect/callback", workspace.base)
+    format!("{}{CALLBACK}", workspace.base)
 }
 
 /// A form cannot be sent again after a login, a page can be shown.

@@ -7,11 +7,11 @@ use askama::Template;
 use http::HeaderMap;
 
 use super::Workspace;
-use super::form::cookie;
 use super::visit::Flash;
 use crate::clock::rfc3339;
 use crate::policy::access::Role;
 use crate::vault::Member;
+use crate::web::browser::cookie;
 
 /// The places of the workspace, in the order of its navigation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,19 +6,20 @@ use std::time::{Duration, SystemTime};
 use askama::Template;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{HeaderValue, LOCATION, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 
-use super::form::{Form, cookie};
+use super::form::Form;
 use super::session::{LoggedIn, same};
 use super::shell::{Section, Shell, Theme};
+use super::upload::Upload;
 use super::{Trouble, Workspace};
 use crate::forward::Body;
 use crate::ids::AccountId;
 use crate::policy::access::{Operation, may};
 use crate::telemetry::AuditEvent;
 use crate::vault::{Account, Member, Shares, Vault};
+use crate::web::browser::{append_cookie, cookie, see_other};
 use crate::web::html::{self, Policy};
 
 /// A message for the next page, in a cookie that is sealed to the session.
@@ -62,6 +63,8 @@ pub struct Visit<'w> {
     pub query: Form,
     /// Of a POST; its token has been checked.
     pub form: Form,
+    /// Files that came with it.
+    pub uploads: Vec<Upload>,
     pub peer: IpAddr,
     flash: Option<Flash>,
 }
@@ -85,9 +88,14 @@ impl<'w> Visit<'w> {
             address: address.to_owned(),
             query,
             form,
+            uploads: Vec::new(),
             peer,
             flash,
         }
+    }
+
+    pub(super) fn bringing(self, uploads: Vec<Upload>) -> Self {
+        Self { uploads, ..self }
     }
 
     pub fn vault(&self) -> &'w Vault {
@@ -162,9 +170,28 @@ impl<'w> Visit<'w> {
     /// Writes what the member did into the audit: `what` from a closed set, such as
     /// `account_renamed`; `subject` by name.
     pub fn audit(&self, what: &'static str, subject: &str, detail: &str) {
-        let by = format!("member: {} ({})", self.member().email, self.member().id);
+        self.audit_deed(None, what, subject, detail);
+    }
+
+    /// The same, of something that was done with an account: who may not see it does not read of it.
+    pub fn audit_of(&self, account: &AccountId, what: &'static str, subject: &str, detail: &str) {
+        self.audit_deed(Some(account), what, subject, detail);
+    }
+
+    fn audit_deed(
+        &self,
+        account: Option<&AccountId>,
+        what: &'static str,
+        subject: &str,
+        detail: &str,
+    ) {
+        let member = self.member();
+        let by = match &self.who.token {
+            None => format!("member: {} ({})", member.email, member.id),
+            Some(token) => format!("{token} of member: {} ({})", member.email, member.id),
+        };
         let since = Duration::ZERO;
-        let event = AuditEvent::Administered { what, subject, detail, by: &by, since };
+        let event = AuditEvent::Administered { what, subject, account, detail, by: &by, since };
         self.workspace.forwarder.telemetry.event(&event);
     }
 
@@ -196,22 +223,6 @@ fn refusal(operation: Operation) -> &'static str {
             "This account is not shared with you. Ask its owner to share it."
         }
         Operation::See | Operation::TestCallers => "You may not do this.",
-    }
-}
-
-pub(super) fn see_other(path: &str) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SEE_OTHER;
-    let headers = response.headers_mut();
-    headers.insert(LOCATION, HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/")));
-    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(http::header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    response
-}
-
-pub(super) fn append_cookie(response: &mut Response<Body>, cookie: &str) {
-    if let Ok(value) = HeaderValue::from_str(cookie) {
-        response.headers_mut().append(SET_COOKIE, value);
     }
 }
 

@@ -19,16 +19,15 @@ use url::form_urlencoded;
 pub use provider::Provider;
 use token::{Expected, Identity, Invalid, identity, verify};
 
-use super::form::cookie;
 use super::login::{let_in, next_of};
 use super::session::same;
-use super::visit::{append_cookie, see_other};
 use super::{Trouble, Visitor};
 use crate::clock::unix_ms;
 use crate::forward::Body;
 use crate::random;
 use crate::telemetry::{AuditEvent, AuthFailure};
 use crate::vault::{Member, MemberDetails, Role, Vault};
+use crate::web::browser::{append_cookie, cookie, see_other};
 
 /// How long somebody may take to log in there.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);

@@ -1,5 +1,7 @@
-//! *Settings*: the member's own name, address, password and sessions, and what there is to know
-//! about this installation.
+//! *Settings*: the member's own name, address, password, sessions and tokens, and what there is to
+//! know about this installation.
+
+mod tokens;
 
 use askama::Template;
 use http::Response;
@@ -20,6 +22,8 @@ pub(super) async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<B
         (["password"], true) => change_password(visit).await,
         (["sessions"], true) => end_session(visit).await,
         (["sessions", "others"], true) => end_others(visit).await,
+        (["tokens"], true) => tokens::create(visit).await,
+        (["tokens", "revoke"], true) => tokens::revoke(visit).await,
         _ => Err(Trouble::NotFound),
     }
 }
@@ -34,6 +38,8 @@ struct SettingsPage<'a> {
     has_password: bool,
     error: Option<Error>,
     sessions: Vec<Open>,
+    tokens: Vec<tokens::Line>,
+    entered: Entered<'a>,
     version: &'static str,
     base: &'a str,
     redirect_uri: String,
@@ -44,6 +50,19 @@ struct SettingsPage<'a> {
 struct Error {
     form: &'static str,
     text: String,
+}
+
+/// What was asked of a token that was not made.
+struct Entered<'a> {
+    name: &'a str,
+    rights: &'a str,
+    lifetime: &'a str,
+}
+
+impl SettingsPage<'_> {
+    fn lives(&self) -> &'static [(&'static str, &'static str)] {
+        &tokens::LIVES
+    }
 }
 
 struct Open {
@@ -63,6 +82,7 @@ async fn show(visit: &Visit<'_>, error: Option<Error>) -> Result<Response<Body>,
         ends: Moment::of(session.details.expires_at, now),
         is_this: session.digest == visit.who.session.digest,
     };
+    let tokens_failed = error.as_ref().is_some_and(|error| error.form == "tokens");
     let profile_failed = error.as_ref().is_some_and(|error| error.form == "profile");
     let entered = |field: &'static str| visit.form.text(field);
     let sessions = visit.vault().sessions_of(&member.id).await?;
@@ -75,6 +95,12 @@ async fn show(visit: &Visit<'_>, error: Option<Error>) -> Result<Response<Body>,
         has_password: visit.vault().password_hash(&member.id).await?.is_some(),
         error,
         sessions: sessions.iter().map(open).collect(),
+        tokens: tokens::lines(visit).await?,
+        entered: Entered {
+            name: if tokens_failed { entered("name") } else { "" },
+            rights: if tokens_failed { entered("rights") } else { "read" },
+            lifetime: if tokens_failed { entered("lifetime") } else { "90d" },
+        },
         version: env!("CARGO_PKG_VERSION"),
         base,
         redirect_uri: redirect_uri(visit.workspace),
@@ -140,13 +166,8 @@ async fn change_profile(visit: &Visit<'_>) -> Result<Response<Body>, Trouble> {
     if !email.eq_ignore_ascii_case(&member.email) && !knows_password(visit).await? {
         return show(visit, failed("To change the address, enter your present password.")).await;
     }
-    let details = MemberDetails {
-        email: email.to_owned(),
-        name: name.to_owned(),
-        role: member.role,
-        oidc_subject: member.oidc_subject.clone(),
-        disabled: false,
-    };
+    let details =
+        MemberDetails { email: email.to_owned(), name: name.to_owned(), ..member.details() };
     match visit.vault().update_member(&member.id, &details).await {
         Ok(_) => {
             visit.audit("member_changed", email, &member.email);
@@ -176,7 +197,12 @@ async fn change_password(visit: &Visit<'_>) -> Result<Response<Body>, Trouble> {
     let hash = visit.workspace.hasher.hash(&new).await?;
     let keep = visit.who.session.digest;
     visit.vault().change_password(&member.id, &hash, keep).await?;
-    visit.audit("password_changed", &member.email, "");
+    let tokens = match visit.form.has("tokens") {
+        true => visit.vault().delete_member_tokens(&member.id).await?,
+        false => 0,
+    };
+    let detail = if tokens > 0 { format!("{tokens} tokens revoked") } else { String::new() };
+    visit.audit("password_changed", &member.email, &detail);
     Ok(visit.done("/settings", "Your password is changed. You are logged out everywhere else."))
 }
 

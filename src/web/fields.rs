@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::catalog::{Auth, Field, FieldKind};
-use crate::connect::Error;
+use crate::connect::{Error, Way};
 use crate::secret::Secret;
 
 /// Names of inputs begin so: an app may call a field anything, `token` too.
@@ -47,6 +47,17 @@ pub struct Wrong {
     pub whole: Option<Said>,
 }
 
+impl Wrong {
+    pub fn whole(text: impl Into<String>) -> Self {
+        let whole = Some(Said { text: text.into(), details: None });
+        Self { whole, ..Self::default() }
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        self.whole.is_none() && self.fields.is_empty()
+    }
+}
+
 /// For the whole form: in our words, and in those of the provider.
 #[derive(Debug)]
 pub struct Said {
@@ -73,7 +84,10 @@ fn input(auth: &Auth, field: &Field, entered: Option<&Secret>, wrong: &Wrong) ->
         label: field.label.clone(),
         help: field.help.clone(),
         placeholder: field.placeholder.clone().unwrap_or_default(),
-        required: !field.optional && field.default.is_none(),
+        // What was entered before an account was connected is kept with it, except keys.
+        required: !field.optional
+            && field.default.is_none()
+            && !(field.secret && entered.is_some() && Way::of(auth) == Way::Browser),
         pattern: field.pattern.as_ref().and_then(|pattern| whole(pattern.as_str())),
         value: shown.or_else(|| field.default.clone()).unwrap_or_default(),
         error: wrong.fields.get(&field.name).cloned(),
@@ -123,18 +137,18 @@ fn whole(pattern: &str) -> Option<String> {
     Some(format!("{start}(?:{}){end}", middle.replace("-]", "\\-]")))
 }
 
-/// What was entered, by field. Blanks around a value come from copying, and so does the rest of an
-/// address around a part of it.
+/// What was entered, by field; `said` gives the value of an input. Blanks around a value come from
+/// copying, and so does the rest of an address around a part of it.
 ///
 /// # Errors
 /// What is too long or has characters that no value has, by field.
-pub fn entered(
+pub fn entered<'f>(
     auth: &Auth,
-    pairs: &BTreeMap<String, String>,
+    said: impl Fn(&str) -> Option<&'f str>,
 ) -> Result<BTreeMap<String, Secret>, Wrong> {
     let (mut values, mut wrong) = (BTreeMap::new(), Wrong::default());
     for field in auth.fields.iter().filter(|field| field.is_asked()) {
-        let Some(text) = pairs.get(&format!("{PREFIX}{}", field.name)) else { continue };
+        let Some(text) = said(&format!("{PREFIX}{}", field.name)) else { continue };
         let (prefix, suffix) = affixes(auth, field);
         let text = without(text.trim(), &prefix, &suffix);
         let stray = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
@@ -157,6 +171,11 @@ fn without<'t>(text: &'t str, prefix: &str, suffix: &str) -> &'t str {
     let text = text.strip_prefix("https://").unwrap_or(text);
     let text = text.strip_prefix(prefix).unwrap_or(text).trim_end_matches('/');
     text.find(suffix).map_or(text, |at| &text[..at])
+}
+
+/// The inputs of a request whose parameters were read into a map.
+pub fn in_map<'m>(pairs: &'m BTreeMap<String, String>) -> impl Fn(&str) -> Option<&'m str> {
+    |name| pairs.get(name).map(String::as_str)
 }
 
 /// An error of connecting as one of the form, if it is one that a person can mend there.
@@ -212,7 +231,7 @@ mod tests {
         assert_eq!(inputs[2].kind, Kind::Secret);
         for typed in ["acme", " acme ", "https://acme.zendesk.com/", "acme.zendesk.com/agent"] {
             let pairs = BTreeMap::from([("f.subdomain".to_owned(), typed.to_owned())]);
-            let entered = entered(&auth, &pairs).expect(typed);
+            let entered = entered(&auth, in_map(&pairs)).expect(typed);
             assert_eq!(entered["subdomain"].expose(), "acme", "{typed}");
         }
     }
@@ -239,7 +258,7 @@ mod tests {
     fn a_value_with_control_characters_is_refused() {
         let auth = auth("slack", "bot_token");
         let pairs = BTreeMap::from([("f.bot_token".to_owned(), "xoxb-\u{0}".to_owned())]);
-        let wrong = entered(&auth, &pairs).err().expect("it is refused");
+        let wrong = entered(&auth, in_map(&pairs)).err().expect("it is refused");
         assert!(wrong.fields.contains_key("bot_token"));
     }
 }
