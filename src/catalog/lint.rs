@@ -7,7 +7,7 @@ use http::HeaderName;
 
 use super::hosts::{HostPattern, is_private_name};
 use super::path::prefix_covers;
-use super::{App, Auth, AuthKind, FieldOrigin, Mistake, OAuth2};
+use super::{App, Auth, AuthKind, FieldOrigin, Mistake, OAuth2, Pattern};
 use crate::inject::{Attachment, Place, Signature, Template};
 
 /// Everything worth saying about one app.
@@ -124,10 +124,19 @@ impl<'a> Notes<'a> {
             {
                 self.mistake("fields", format!("\"{}\" derives from no field", field.name));
             }
+            if self.is_in_a_host(&field.name) && !is_anchored(field.pattern.as_ref()) {
+                let text = "is part of a host, so its pattern must be anchored: ^ and $";
+                self.mistake("fields", format!("\"{}\" {text}", field.name));
+            }
             if field.secret && field.default.is_some() {
                 self.mistake("fields", format!("\"{}\" is a secret with a default", field.name));
             }
         }
+    }
+
+    fn is_in_a_host(&self, field: &str) -> bool {
+        let mut holes = self.auth.hosts.iter().flat_map(|pattern| pattern.host.holes());
+        holes.any(|hole| hole.strip_suffix(".host").unwrap_or(hole) == field)
     }
 
     fn attachments(&mut self) {
@@ -364,6 +373,22 @@ fn check_secure(url: &str, auth: &Auth) -> Result<(), String> {
 }
 
 /// The host pattern and the path of a URL template. Holes in the path stand for plain segments.
+/// Else a value would do of which only a part fits. Without a pattern, a hole takes a label only.
+fn is_anchored(pattern: Option<&Pattern>) -> bool {
+    let Some(pattern) = pattern else { return true };
+    let inner = pattern.as_str().strip_prefix('^').and_then(|text| text.strip_suffix('$'));
+    inner.is_some_and(|inner| !inner.ends_with('\\') && !has_a_choice(inner))
+}
+
+/// `^a|b$` is two patterns with one anchor each.
+fn has_a_choice(pattern: &str) -> bool {
+    let mut depth = 0_i32;
+    pattern.chars().any(|c| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        c == '|' && depth == 0
+    })
+}
+
 fn url_pattern(url: &str, auth: &Auth) -> Result<(HostPattern, String), String> {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme @ ("https" | "http"), rest)) => (scheme, rest),

@@ -74,6 +74,18 @@ fn a_dangerous_definition_is_refused() {
         ),
         ("name = \"sub\"", "name = \"key\"", "declared twice"),
         ("label = \"Key\"", "label = \"Key\"\ndefault = \"x\"", "secret with a default"),
+        (
+            "label = \"Subdomain\"",
+            "label = \"Subdomain\"\npattern = \"[a-z]+\"",
+            "must be anchored",
+        ),
+        (
+            "label = \"Subdomain\"",
+            "label = \"Subdomain\"\npattern = \"^[a-z]+\"",
+            "must be anchored",
+        ),
+        ("label = \"Subdomain\"", "label = \"Subdomain\"\npattern = '^x\\$'", "must be anchored"),
+        ("label = \"Subdomain\"", "label = \"Subdomain\"\npattern = \"^a|b$\"", "must be anchored"),
         ("kind = \"api_key\"", "kind = \"jwt\"", "jwt: is missing"),
         (
             "[[auth.key.fields]]\nname = \"key\"",

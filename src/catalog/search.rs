@@ -43,7 +43,10 @@ const SLIP: u32 = 8;
 fn score(card: &Card, query: &str, words: &[&str]) -> Option<u32> {
     let name = card.name.to_lowercase();
     let id = card.id.as_str();
-    let whole = if query == name || query == id || is_spelled(id, query) { EXACT } else { 0 };
+    let whole = match is_spelled(id, query) || is_spelled(&name, query) {
+        true => EXACT,
+        false => 0,
+    };
     let points = |word: &&str| named(id, &name, word).or_else(|| described(card, word));
     let slip = |word: &&str| mistyped(id, &name, word).then_some(SLIP);
     words
@@ -53,13 +56,12 @@ fn score(card: &Card, query: &str, words: &[&str]) -> Option<u32> {
         .map(|sum| sum + whole)
 }
 
-/// `google sheets` for `google_sheets`.
-fn is_spelled(id: &str, query: &str) -> bool {
-    id.len() == query.len()
-        && id
-            .bytes()
-            .zip(query.bytes())
-            .all(|(a, b)| a == b || (a == b'_' && (b == b' ' || b == b'-')))
+/// `google sheets` for `google_sheets`, `open ai` for `openai`, `x` for nothing but X.
+fn is_spelled(name: &str, query: &str) -> bool {
+    let letters = |text: &str| text.bytes().filter(u8::is_ascii_alphanumeric).collect::<Vec<_>>();
+    // Most names are told apart by their first letter, and this runs for each of them.
+    let alike = || name.bytes().next() == query.bytes().next() && !letters(query).is_empty();
+    name == query || (alike() && letters(name) == letters(query))
 }
 
 fn named(id: &str, name: &str, word: &str) -> Option<u32> {

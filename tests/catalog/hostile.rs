@@ -92,16 +92,45 @@ static ALL: LazyLock<Vec<Place>> = LazyLock::new(|| {
     for app in apps(&catalog()) {
         for auth in &app.auths {
             let values = made_up(app.id.as_str(), auth);
-            for pattern in auth.hosts.iter().filter(|p| p.host.holes().next().is_some()) {
+            let patterns = auth.hosts.iter().cloned().chain(addresses(auth));
+            for pattern in patterns.filter(|p| p.host.holes().next().is_some()) {
                 let name = format!("{}.{}", app.id, auth.id);
-                let (auth, pattern, values) = (auth.clone(), pattern.clone(), values.clone());
-                all.push(Place { name, auth, pattern, values });
+                all.push(Place { name, auth: auth.clone(), pattern, values: values.clone() });
             }
         }
     }
-    assert!(all.len() > 200, "{}", all.len());
+    assert!(all.len() > 800, "{} templates", all.len());
     all
 });
+
+/// Where the URLs of `auth` lead: what asks for tokens carries secrets, too.
+fn addresses(auth: &Auth) -> Vec<HostPattern> {
+    let mut urls = vec![&auth.base_url];
+    urls.extend(auth.test.iter().map(|test| &test.url));
+    if let Some(oauth2) = &auth.oauth2 {
+        let of_grant = [
+            &oauth2.authorize_url,
+            &oauth2.token_url,
+            &oauth2.refresh_url,
+            &oauth2.refresh.url,
+            &oauth2.revoke_url,
+            &oauth2.device_authorization_url,
+            &oauth2.registration_url,
+        ];
+        urls.extend(of_grant.into_iter().flatten());
+        urls.extend(oauth2.revoke.iter().map(|revoke| &revoke.url));
+        urls.extend(oauth2.post_exchange.iter().map(|step| &step.url));
+    }
+    let exceptions = auth.exceptions.iter().map(|exception| exception.host.clone());
+    urls.into_iter().map(|url| address(url.source(), auth)).chain(exceptions).collect()
+}
+
+/// As the token endpoint's address is made: the part before the path is a host like any other.
+fn address(url: &str, auth: &Auth) -> HostPattern {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    HostPattern::parse(authority, &auth.fields).unwrap_or_else(|error| panic!("{url}: {error}"))
+}
 
 #[test]
 fn no_hostile_value_leads_a_credential_away() {

@@ -1,10 +1,14 @@
 //! Every app of the catalog, proved as far as it can be without the internet: its definition holds
 //! nothing dangerous, its templates cannot be led astray, and what it promises arrives at an origin.
 
+mod care;
 mod documents;
+mod fetch;
 mod hostile;
 mod keys;
+mod most_used;
 mod rules;
+mod samples;
 mod server;
 mod tokens;
 mod values;

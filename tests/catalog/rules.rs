@@ -1,8 +1,9 @@
 //! What holds for every definition, whatever the lint says.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use countersign::catalog::{Confidence, FieldKind, lint};
+use countersign::catalog::{Catalog, Confidence, FieldKind, lint};
 
 use crate::{apps, assert_none, catalog};
 
@@ -103,4 +104,77 @@ fn the_catalog_is_as_large_as_it_says() {
         .cards()
         .filter(|card| card.tier == Some(3) && card.confidence == Confidence::Verified);
     assert_eq!(odd.count(), 0, "tier 3 is what one source knows");
+}
+
+/// Zendesk's file, broken rule by rule: each is named with the app and the reason. What the lint
+/// forgets would be let into the binary otherwise.
+#[test]
+fn a_definition_that_breaks_a_rule_is_named() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/apps/z/zendesk.toml");
+    let good = std::fs::read_to_string(path).expect("it is there");
+    let host = "{subdomain}.zendesk.com";
+    for (rule, from, to, reason) in [
+        ("a wildcard on a public suffix", host, "{subdomain}.com", "anyone can register"),
+        ("a wildcard on a host for everybody", host, "{subdomain}.co.uk", "anyone can register"),
+        (
+            "clear text",
+            "\"{subdomain}.zendesk.com",
+            "\"http://{subdomain}.zendesk.com",
+            "clear text",
+        ),
+        (
+            "a token endpoint in clear text",
+            "token_url = \"https://",
+            "token_url = \"http://",
+            "https://",
+        ),
+        (
+            "a template that leaves the domain",
+            host,
+            "zendesk.com.{subdomain}",
+            "anyone can register",
+        ),
+        (
+            "user information before the host",
+            "https://{subdomain}",
+            "https://a@{subdomain}",
+            "user information",
+        ),
+        ("a hole that nobody fills", host, "{elsewhere}.zendesk.com", "is not a declared field"),
+        (
+            "a test request to a stranger",
+            "url = \"https://{subdomain}.zendesk.com/api",
+            "url = \"https://evil.example/api",
+            "not among the hosts",
+        ),
+        ("a pattern that is not anchored", "pattern = \"^", "pattern = \"", "must be anchored"),
+    ] {
+        assert!(good.contains(from), "{rule}: {from} is not in the file");
+        let broken = good.replace(from, to);
+        let files = [("z/zendesk.toml".to_owned(), broken)];
+        let found = match Catalog::build(files) {
+            Ok(catalog) => catalog.apps().flat_map(|app| lint(app)).collect::<Vec<_>>(),
+            Err(found) => found,
+        };
+        let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+        let named = |line: &String| line.contains("zendesk") && line.contains(reason);
+        assert!(shown.iter().any(named), "{rule}: {shown:?}");
+    }
+}
+
+/// Two apps that want one host, and do not say so.
+#[test]
+fn an_overlap_of_hosts_names_both_apps() {
+    let text = |id: &str| {
+        format!(
+            "id = \"{id}\"\nname = \"{id}\"\ndescription = \"x\"\n[auth.key]\nkind = \"api_key\"\n\
+             hosts = [\"api.acme.example\"]\nbase_url = \"https://api.acme.example\"\n\
+             attach = [{{ header = \"x-key\", value = \"{{key}}\" }}]\n\
+             fields = [{{ name = \"key\", label = \"Key\" }}]\n"
+        )
+    };
+    let files = ["one", "two"].map(|id| (format!("{id}.toml"), text(id)));
+    let found = Catalog::build(files).expect_err("they overlap");
+    let shown = crate::shown(&found);
+    assert!(shown.contains("one") && shown.contains("two"), "{shown}");
 }

@@ -40,7 +40,10 @@ pub fn definition(
     }
     prefer_headers(&mut app);
     lend_tests(&mut app);
-    app.single = !record.is_verified();
+    // The vendor's own documentation, read by a person, is a second source.
+    let agreed = judged.text(slug, "agreed_by").is_some();
+    app.single = !record.is_verified() && !agreed;
+    app.tier = if agreed { app.tier.min(2) } else { app.tier };
     mark_single_ways(&mut app, record);
     drop_ways(&mut app, record, judged);
     describe(&mut app, record, purposes);
@@ -60,7 +63,7 @@ fn head(record: &Record, judged: &Judgements) -> Definition {
         .text(slug, "name")
         .map_or_else(|| words::name(text(&record.0, "name")), str::to_owned);
     let docs = text(&record.0, "docs_url");
-    let docs = judged.text(slug, "docs_url").unwrap_or(docs);
+    let docs = judged.text(slug, "docs_url").or(judged.text(slug, "agreed_by")).unwrap_or(docs);
     let docs = docs_page(slug, docs);
     Definition {
         comment: judged.text(slug, "comment").unwrap_or(text(&record.0, "notes")).to_owned(),

@@ -212,7 +212,8 @@ fn refresh(way: Way<'_>, facts: &Value, tier: u64) -> Option<Value> {
     for key in ["rotates", "optional", "strategy", "method", "params", "grace_seconds", "token_in"]
     {
         if let Some(value) = known.and_then(|refresh| refresh.get(key)).filter(|v| !v.is_null()) {
-            out.insert(key.to_owned(), value.clone());
+            let header = value == "authorization_header";
+            out.insert(key.to_owned(), if header { "header".into() } else { value.clone() });
         }
     }
     if let Some(requires) = known.and_then(|refresh| refresh.get("requires")?.as_str()) {

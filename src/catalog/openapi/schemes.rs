@@ -171,6 +171,14 @@ fn api_key(name: &str, scheme: &Value, remarks: &mut Vec<String>) -> Option<Part
         oauth2: Vec::new(),
     };
     let value = || format!("{{{field}}}").into();
+    // Gateways want to be told their own host beside the key.
+    if place == "header" && key.to_ascii_lowercase().ends_with("-host") {
+        remarks.push(format!(
+            "\"{name}\" is a host and no credential: if the service wants it, add \
+             {{ static = \"{key}\", value = \"…\", when = \"absent\" }} to `attach`"
+        ));
+        return None;
+    }
     Some(match place {
         "query" => part(vec![("query", key.into()), ("value", value())]),
         "cookie" => part(vec![("cookie", key.into()), ("value", value())]),

@@ -141,6 +141,18 @@ fn schemes_that_are_needed_together_are_one_way() {
 }
 
 #[test]
+fn a_host_beside_a_key_is_no_way_of_its_own() {
+    let text = "openapi: 3.0.1\ninfo: { title: Acme, version: '1' }\nservers: [{ url: 'https://acme.p.rapidapi.com' }]\n\
+                security: [{ host: [] }, { key: [] }]\ncomponents:\n  securitySchemes:\n    \
+                host: { type: apiKey, in: header, name: X-RapidAPI-Host }\n    \
+                key: { type: apiKey, in: header, name: X-RapidAPI-Key }\n";
+    let found = derived(text);
+    assert_eq!(found.toml.matches("\n[auth.").count(), 1, "{}", found.toml);
+    assert!(found.toml.contains("header = \"X-RapidAPI-Key\""), "{}", found.toml);
+    assert!(found.remarks.iter().any(|r| r.contains("no credential")), "{:?}", found.remarks);
+}
+
+#[test]
 fn swagger_is_understood() {
     let text = r#"{"swagger": "2.0", "info": {"title": "Acme"}, "host": "api.acme.co", "basePath": "/v1",
         "schemes": ["http", "https"], "securityDefinitions": {"o": {"type": "oauth2",
