@@ -11,6 +11,7 @@ use super::{accounts, ask, in_workshop, note, note_about, show};
 use crate::config::duration;
 use crate::connect::callers::{self, Terms};
 use crate::ids::{AccountId, CallerId};
+use crate::policy::Lapsed;
 use crate::serve::{Source, Workshop};
 use crate::vault::{Binding, CallerDetails, StoredCaller};
 
@@ -408,8 +409,14 @@ async fn one(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let caller = find(shop, name).await?;
-    let value = as_json(shop, &caller).await?;
+    let mut value = as_json(shop, &caller).await?;
+    let known = shop.callers().await?;
+    let lapsed = known.iter().find(|known| known.id == *name).map(|known| &*known.policy.lapsed);
+    let lapsed = lapsed.unwrap_or_default();
     if json {
+        let as_json =
+            |one: &Lapsed| json!({ "account": one.id, "app": one.app, "why": one.why.to_string() });
+        value["lapsed"] = lapsed.iter().map(as_json).collect();
         show::json(out, &value)?;
         return Ok(());
     }
@@ -421,6 +428,9 @@ async fn one(
     for (nickname, binding) in bindings_of(shop, name).await? {
         let default = if binding.is_default { ", default" } else { "" };
         writeln!(out, "account      {nickname} ({}){default}", binding.account)?;
+    }
+    for one in lapsed {
+        writeln!(out, "lapsed       {} of {}: {}", one.id, one.app, one.why)?;
     }
     for rule in value["rules"].as_array().into_iter().flatten() {
         writeln!(out, "rule         {rule}")?;

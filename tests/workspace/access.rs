@@ -192,6 +192,8 @@ async fn a_binding_that_lapsed_is_refused_saying_why_and_no_more() {
     let explain = ["policy", "explain", "--caller", "by-ben", "GET", "https://api.acme.test/v1/x"];
     let (_, said) = run(&house, &explain).await;
     assert!(said.contains("the binding lapsed"), "{said}");
+    let (_, said) = run(&house, &["callers", "show", "by-ben"]).await;
+    assert!(said.contains("lapsed ") && said.contains("no longer has access"), "{said}");
 
     assert_eq!(status(&house, &operators).await, 200);
     house.shop.connector.remove(&lent.id).await.unwrap();
