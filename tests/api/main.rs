@@ -16,6 +16,7 @@ mod chromium;
 mod examples;
 mod fuzz;
 mod hostile;
+mod overrides;
 mod page;
 mod sdks;
 mod tokens;

@@ -64,6 +64,7 @@ impl OfMember {
             app,
             auth: self.auth.clone(),
             client,
+            preset: None,
             entered: flow.entered(),
             scopes: Vec::new(),
             owner: Owner::Member(visit.member().id.clone()),
