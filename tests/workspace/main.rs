@@ -37,6 +37,7 @@ mod browser;
 mod builder;
 mod callers;
 mod commands;
+mod connect;
 mod login;
 mod members;
 mod oidc;

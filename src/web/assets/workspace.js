@@ -81,3 +81,18 @@ for (const field of document.querySelectorAll("[data-logo]")) {
     event.target.textContent = "Removed when you save";
   });
 }
+
+// A form that is sent now and then, until its answer says where to go on.
+for (const form of document.querySelectorAll("form[data-poll]")) {
+  form.querySelector("[data-polling]").hidden = false;
+  const look = async () => {
+    const body = new URLSearchParams(new FormData(form));
+    const headers = { accept: "application/json" };
+    const answer = await fetch(form.action, { method: "POST", headers, body }).catch(() => null);
+    if (answer && !answer.ok) return location.reload();
+    const { to, after } = (await answer?.json().catch(() => null)) ?? {};
+    if (to) location.assign(to);
+    else setTimeout(look, (after ?? form.dataset.poll) * 1000);
+  };
+  setTimeout(look, form.dataset.poll * 1000);
+}
