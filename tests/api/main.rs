@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod browser;
+mod engines;
 mod origin;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, reason = "crashes are other tests' business")]
@@ -18,5 +19,6 @@ mod fuzz;
 mod hostile;
 mod overrides;
 mod page;
+mod product;
 mod sdks;
 mod tokens;
