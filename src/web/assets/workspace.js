@@ -51,6 +51,18 @@ for (const form of document.querySelectorAll("form[data-live]")) {
   });
 }
 
+// A button beside a secret shows what was typed.
+for (const button of document.querySelectorAll("button[data-reveal]")) {
+  const input = document.getElementById(button.dataset.reveal);
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const show = input.type === "password";
+    input.type = show ? "text" : "password";
+    button.textContent = show ? "Hide" : "Show";
+    button.setAttribute("aria-pressed", show);
+  });
+}
+
 // A button that copies what stands in another element.
 for (const button of document.querySelectorAll("button[data-copy]")) {
   const source = document.getElementById(button.dataset.copy);

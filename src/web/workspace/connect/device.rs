@@ -106,7 +106,7 @@ pub async fn page(visit: &Visit<'_>, token: &str) -> Result<Response<Body>, Trou
 }
 
 enum Seen {
-    Waiting(Given),
+    Waiting(Box<Given>),
     /// It leads to where the person sees what came of it.
     Over(Box<Response<Body>>),
 }
@@ -119,24 +119,24 @@ async fn look(
 ) -> Result<Seen, Trouble> {
     let now = unix_ms(visit.now());
     if now < given.next_at_ms {
-        return Ok(Seen::Waiting(given));
+        return Ok(Seen::Waiting(Box::new(given)));
     }
     given.next_at_ms = now + given.interval_ms;
     let details = serde_json::to_string(&given).unwrap_or_default();
     // Another look is under way: of several only one asks.
     if !visit.vault().change_flow(state, &flow.details, &details).await? {
-        return Ok(Seen::Waiting(given));
+        return Ok(Seen::Waiting(Box::new(given)));
     }
     let wish = given.of.wish(visit, entered_of(&flow.secrets)).await?;
     let device = given.device(flow);
     match visit.workspace.connector.poll_device(&wish, &device).await {
-        Ok(Polled::Pending) => Ok(Seen::Waiting(given)),
+        Ok(Polled::Pending) => Ok(Seen::Waiting(Box::new(given))),
         Ok(Polled::SlowDown) => {
             given.interval_ms += ms(SLOWER);
             given.next_at_ms = now + given.interval_ms;
             let slower = serde_json::to_string(&given).unwrap_or_default();
             visit.vault().change_flow(state, &details, &slower).await?;
-            Ok(Seen::Waiting(given))
+            Ok(Seen::Waiting(Box::new(given)))
         }
         Ok(Polled::Connected(connected)) => {
             visit.vault().take_flow(state).await?;
