@@ -10,9 +10,8 @@ use tokio::time::timeout;
 
 /// Names a database on the server that the second run is to use.
 const SERVER: &str = "COUNTERSIGN_TEST_SERVER";
-/// What touches the store. The SDKs and Chromium have their own runs.
-const TOUCHING: [&str; 6] =
-    ["accounts::", "tokens::", "overrides::", "page::", "product::", "call::"];
+/// What touches the store. The SDKs have runs of their own on it, on two nodes.
+const TOUCHING: [&str; 5] = ["accounts::", "tokens::", "overrides::", "page::", "product::"];
 
 /// Lines of the configuration, where this is the second run.
 pub async fn vault() -> String {
@@ -39,7 +38,8 @@ async fn what_touches_the_store_holds_on_postgresql_too() {
     let mut again = Command::new(std::env::current_exe().unwrap());
     again
         .args(TOUCHING)
-        .args(["--test-threads", "2"])
+        // It makes a thousand accounts, all alike.
+        .args(["--skip", "who_has_a_thousand", "--test-threads", "2"])
         .env(SERVER, url.expose())
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -48,5 +48,5 @@ async fn what_touches_the_store_holds_on_postgresql_too() {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{complaint}");
     let ran = said.matches("... ok").count();
-    assert!(ran > 40, "only {ran} tests ran:\n{said}");
+    assert!(ran > 35, "only {ran} tests ran:\n{said}");
 }
