@@ -413,6 +413,7 @@ impl Api {
         self.forwarder.telemetry.event(&AuditEvent::Administered {
             what: "credential_exported",
             subject: account.id.as_str(),
+            account: Some(&account.id),
             detail: account.app.as_str(),
             by: &format!("api: {}", principal.name()),
             since: Duration::ZERO,

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName,
-    HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING,
+    CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -24,6 +24,7 @@ use super::Api;
 use super::failure::Failure;
 use super::input::Pairs;
 use super::principal::{Principal, Tenancy};
+use super::redirect::{self, Asked, MAX_HOPS, Next};
 use super::scope::Scope;
 use super::target::{self, Named};
 use crate::credentials::Slot;
@@ -32,8 +33,6 @@ use crate::ids::CallerId;
 use crate::proxy::{aim, join};
 use crate::telemetry::Door;
 use crate::vault::Account;
-
-const MAX_HOPS: usize = 5;
 
 /// One call, decided but for its target.
 struct Call<'a> {
@@ -133,8 +132,8 @@ impl Call<'_> {
             let (method, target, path) = (hop.method.clone(), hop.target.clone(), hop.path.clone());
             let headers = hop.headers.clone();
             let response = self.send(hop, parts).await?;
-            let from = From { method, target, path, headers, had_body };
-            match self.next(&response, from) {
+            let asked = Asked { method, target, path, headers, had_body };
+            match self.next(&response, asked) {
                 Some(next) if hops < MAX_HOPS => hop = next,
                 _ => return finish(response),
             }
@@ -190,42 +189,11 @@ impl Call<'_> {
     }
 
     /// What a redirect asks for, where it may be followed.
-    fn next(&self, response: &Response<Body>, from: From) -> Option<Hop> {
-        let location = response.headers().get(LOCATION)?.to_str().ok()?;
-        let method = redirected(response.status(), &from)?;
-        let scheme = if from.target.secure { "https" } else { "http" };
-        let here = format!("{scheme}://{}:{}{}", from.target.host, from.target.port, from.path);
-        let there = url::Url::parse(&here).ok()?.join(location).ok()?;
-        let Ok(Named::Absolute { target, path }) = target::parse(there.as_str()) else {
-            return None;
-        };
-        let mut headers = from.headers;
-        for framing in [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT] {
-            headers.remove(framing);
-        }
+    fn next(&self, response: &Response<Body>, asked: Asked) -> Option<Hop> {
+        let Next { method, target, path, headers } =
+            redirect::next(response.status(), response.headers(), asked)?;
         let hop = Hop { method, target, path, headers, body: None };
         self.check(&hop).is_ok().then_some(hop)
-    }
-}
-
-/// What was asked where a redirect came from.
-struct From {
-    method: Method,
-    target: Target,
-    path: PathAndQuery,
-    headers: HeaderMap,
-    had_body: bool,
-}
-
-/// The method of the next request (Fetch, HTTP-redirect fetch); none where there is none, or where
-/// a body that has gone would have to go again.
-fn redirected(status: StatusCode, from: &From) -> Option<Method> {
-    let post = from.method == Method::POST;
-    match status.as_u16() {
-        303 => Some(Method::GET),
-        301 | 302 if post => Some(Method::GET),
-        301 | 302 | 307 | 308 if !from.had_body => Some(from.method.clone()),
-        _ => None,
     }
 }
 

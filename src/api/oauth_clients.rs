@@ -170,6 +170,7 @@ impl Api {
         self.forwarder.telemetry.event(&AuditEvent::Administered {
             what,
             subject: &record.details.name,
+            account: None,
             detail: record.id.as_str(),
             by: &format!("api: {}", client.record.id),
             since: Duration::ZERO,

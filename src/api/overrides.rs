@@ -194,6 +194,7 @@ impl Api {
             subject: &one.details.name,
             detail: one.id.as_str(),
             by: &format!("api: {}", client.record.id),
+            account: None,
             since: Duration::ZERO,
         });
     }

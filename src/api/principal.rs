@@ -12,13 +12,17 @@ use crate::forward::Refusal;
 use crate::ids::ProjectId;
 use crate::secret::TokenDigest;
 use crate::telemetry::{AuditEvent, AuthFailure};
-use crate::vault::{ApiClient, ConnectToken, Environment, ExternalUser, SessionOf};
+use crate::vault::{
+    ApiClient, ApiClientDetails, ConnectToken, Environment, ExternalUser, MEMBER_TOKEN, Member,
+    MemberToken, Rights, SessionOf,
+};
 
 /// A connect token begins so, an access token does not.
 pub const CONNECT_TOKEN: &str = "ctok_";
 
 pub enum Principal {
-    /// A program of the operator's, by an access token.
+    /// A program of the operator's, by an access token, or of an owner or admin, by a token of
+    /// theirs.
     Client(Client),
     /// One external user's browser, by a connect token. Never sees a credential or anybody else.
     User(User),
@@ -41,6 +45,38 @@ pub struct User {
 pub struct Tenancy {
     pub project: ProjectId,
     pub environment: Environment,
+}
+
+impl Client {
+    /// What owners and admins may do on the pages, and not what they may not: neither read the
+    /// secrets of users' accounts nor send requests with them.
+    fn of_member(token: &MemberToken, member: &Member, digest: TokenDigest) -> Self {
+        let words: &[Scope] = match token.details.rights {
+            Rights::Read => &[Scope::AccountsRead, Scope::UsersRead, Scope::ProjectsRead],
+            Rights::Write => &[
+                Scope::AccountsRead,
+                Scope::AccountsWrite,
+                Scope::UsersRead,
+                Scope::UsersWrite,
+                Scope::ProjectsRead,
+                Scope::ProjectsWrite,
+                Scope::TokensCreate,
+            ],
+        };
+        let scopes: Vec<String> = words.iter().map(ToString::to_string).collect();
+        let record = ApiClient {
+            id: format!("{} of member: {} ({})", token.id, member.email, member.id),
+            secret: digest,
+            details: ApiClientDetails {
+                name: token.details.name.clone(),
+                project: None,
+                scopes: scopes.clone(),
+                expires_at: token.details.expires_at,
+            },
+            created_at: token.created_at,
+        };
+        Self { record, scopes: Scopes::stored(&scopes), digest }
+    }
 }
 
 impl Principal {
@@ -96,9 +132,10 @@ impl Api {
             self.note_stranger(client, AuthFailure::Missing, None)?;
             return Err(Failure::Unauthorized("send an access token: Authorization: Bearer …"));
         };
-        let found = match token.starts_with(CONNECT_TOKEN) {
-            true => self.by_connect_token(token).await?,
-            false => self.by_access_token(token).await?,
+        let found = match token {
+            _ if token.starts_with(CONNECT_TOKEN) => self.by_connect_token(token).await?,
+            _ if token.starts_with(MEMBER_TOKEN) => self.by_member_token(token).await?,
+            _ => self.by_access_token(token).await?,
         };
         match found {
             Some(principal) => Ok(principal),
@@ -119,6 +156,22 @@ impl Api {
         }
         let scopes = Scopes::stored(&session.details.scopes);
         Ok(Some(Principal::Client(Client { record, scopes, digest })))
+    }
+
+    /// A program of a member's. Projects are for those who look after the workspace, and so only
+    /// for as long as the member is one of them.
+    async fn by_member_token(&self, token: &str) -> Result<Option<Principal>, Failure> {
+        let digest = TokenDigest::of(token.as_bytes());
+        let Some((token, member)) = self.vault().member_by_token(digest).await? else {
+            return Ok(None);
+        };
+        if !member.role.administers() {
+            return Err(Failure::Forbidden(
+                "projects and their users are for owners and admins; your own accounts and callers \
+                 are below /v1/workspace/",
+            ));
+        }
+        Ok(Some(Principal::Client(Client::of_member(&token, &member, digest))))
     }
 
     async fn by_connect_token(&self, token: &str) -> Result<Option<Principal>, Failure> {

@@ -113,6 +113,7 @@ impl Api {
         self.forwarder.telemetry.event(&AuditEvent::Administered {
             what,
             subject: &project.details.name,
+            account: None,
             detail: project.id.as_str(),
             by: &format!("api: {}", client.record.id),
             since: Duration::ZERO,

@@ -3,7 +3,10 @@
 use http::{HeaderName, HeaderValue};
 
 use super::table::Section;
-use crate::inject::{Attachment, Signature, Template, When};
+use crate::inject::{
+    Algorithm, Attachment, AwsSigV4, Encoding, Hmac, KeyEncoding, OAuth1, OAuth1Method, Place,
+    Signature, Template, Unit, When,
+};
 
 pub fn list(section: &Section<'_>) -> Vec<Attachment> {
     let entry = |entry: Section<'_>| {
@@ -95,25 +98,106 @@ fn companion(entry: &Section<'_>) -> Option<Attachment> {
     Some(Attachment::Static { name: name?, value: value?, when: when.unwrap_or(When::Absent) })
 }
 
+/// The template under `key`, or else the field of that name.
+fn or_field(section: &Section<'_>, key: &'static str) -> Option<Template> {
+    match section.has(key) {
+        true => section.parsed(key, Template::parse),
+        false => Template::parse(&format!("{{{key}}}")).ok(),
+    }
+}
+
 fn aws(entry: &Section<'_>) -> Option<Attachment> {
     let section = entry.section("aws_sigv4")?;
-    let (service, region) = (section.text("service"), section.text("region"));
+    let access_key_id = or_field(&section, "access_key_id");
+    let secret_access_key = or_field(&section, "secret_access_key");
+    let optional = |key| section.parsed(key, Template::parse);
+    let (session_token, service) = (optional("session_token"), optional("service"));
+    let region = optional("region");
     section.finish();
-    Some(Attachment::Signature(Signature::AwsSigV4 { service, region }))
+    Some(Attachment::Signature(Signature::AwsSigV4(Box::new(AwsSigV4 {
+        access_key_id: access_key_id?,
+        secret_access_key: secret_access_key?,
+        session_token,
+        service,
+        region,
+    }))))
 }
 
 fn oauth1(entry: &Section<'_>) -> Option<Attachment> {
     let section = entry.section("oauth1")?;
-    let method = section.needed("method");
+    if !section.has("method") {
+        section.missing("method");
+    }
+    let method = section.word("method", &OAuth1Method::ALL);
+    let consumer_key = or_field(&section, "consumer_key");
+    let consumer_secret = or_field(&section, "consumer_secret");
+    let optional = |key| section.parsed(key, Template::parse);
+    let (token, token_secret) = (optional("token"), optional("token_secret"));
+    if section.has("token") != section.has("token_secret") {
+        section.mistake("token", "`token` and `token_secret` go together");
+    }
+    let realm = section.text("realm");
     section.finish();
-    Some(Attachment::Signature(Signature::OAuth1 { method }))
+    Some(Attachment::Signature(Signature::OAuth1(Box::new(OAuth1 {
+        method: method?,
+        consumer_key: consumer_key?,
+        consumer_secret: consumer_secret?,
+        token: token.zip(token_secret),
+        realm,
+    }))))
 }
 
 fn hmac(entry: &Section<'_>) -> Option<Attachment> {
     let section = entry.section("hmac")?;
-    let algorithm = section.needed("algorithm");
+    if !section.has("algorithm") {
+        section.missing("algorithm");
+    }
+    let algorithm = section.word("algorithm", &Algorithm::ALL);
+    let (key, over) = (template(&section, "key"), template(&section, "over"));
+    let place = place(&section, "header", "query");
+    if place.is_none() {
+        section.mistake("header", "the signature needs a `header` or a `query`, and one of them");
+    }
+    let value = match section.has("value") {
+        true => section.parsed("value", Template::parse),
+        false => Template::parse("{signature}").ok(),
+    };
+    if value.as_ref().is_some_and(|value| !value.holes().contains(&"signature")) {
+        section.mistake("value", "has no {signature} in it");
+    }
+    let keys =
+        [("text", KeyEncoding::Text), ("base64", KeyEncoding::Base64), ("hex", KeyEncoding::Hex)];
+    let key_encoding = section.word("key_encoding", &keys).unwrap_or(KeyEncoding::Text);
+    let encodings = [("hex", Encoding::Hex), ("base64", Encoding::Base64)];
+    let encoding = section.word("encoding", &encodings).unwrap_or(Encoding::Hex);
+    let timestamp = self::place(&section, "timestamp_header", "timestamp_query");
+    let units = [("s", Unit::Seconds), ("ms", Unit::Milliseconds)];
+    let unit = section.word("timestamp_unit", &units).unwrap_or(Unit::Seconds);
     section.finish();
-    Some(Attachment::Signature(Signature::Hmac { algorithm }))
+    Some(Attachment::Signature(Signature::Hmac(Box::new(Hmac {
+        algorithm: algorithm?,
+        key: key?,
+        key_encoding,
+        over: over?,
+        encoding,
+        place: place?,
+        value: value?,
+        timestamp,
+        unit,
+    }))))
+}
+
+/// `None` where neither is said, or both.
+fn place(section: &Section<'_>, header: &'static str, query: &'static str) -> Option<Place> {
+    match (section.has(header), section.has(query)) {
+        (true, false) => header_name(section, header).map(Place::Header),
+        (false, true) => token(section, query).map(Place::Query),
+        (true, true) => {
+            section.mistake(query, format!("`{header}` is said, too"));
+            None
+        }
+        (false, false) => None,
+    }
 }
 
 fn digest(entry: &Section<'_>) -> Option<Attachment> {

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::path::{is_odd, starts_below};
-use super::{Field, FieldKind, HostRule, Pattern};
+use super::{Field, FieldKind, FieldOrigin, HostRule, Pattern};
 use crate::host::{Host, Invalid};
 
 /// One entry of `hosts`: where the credential may go.
@@ -57,6 +57,8 @@ enum Takes {
     /// One label or several, when the whole value matches the field's pattern.
     Labels(Pattern),
     OneOf(Vec<String>),
+    /// Whatever the request asks for, when it matches the field's pattern: AWS's services.
+    Requested(Pattern),
     /// The hole is the whole host.
     Host(HostRule),
     Url(HostRule),
@@ -87,6 +89,10 @@ pub enum Error {
     Address(String),
     #[error("the host is not valid: {0}")]
     Name(#[from] Invalid),
+    #[error("\"{0}\" is the request's to say, so only part of a host, and it needs a `pattern`")]
+    Unbounded(String),
+    #[error("\"{0}\" is the request's to say; no account has a value of it")]
+    OfRequest(String),
     #[error("wildcards are not accepted; write a field, as in {{subdomain}}.example.com")]
     Wildcard,
     #[error("\"{{\" without a matching \"}}\"")]
@@ -128,6 +134,16 @@ impl HostPattern {
         let (host, port) = self.host.render(value_of)?;
         let (prefix, clear_text) = (self.prefix.clone(), self.clear_text);
         Ok(Origin { host, port: port.unwrap_or(self.port), prefix, clear_text })
+    }
+
+    /// Whether the request says a part of the host, within bounds, and no account does.
+    pub fn is_open(&self) -> bool {
+        self.host.is_open()
+    }
+
+    /// Whether an [open](Self::is_open) pattern is met by this host and port.
+    pub fn admits(&self, host: &Host, port: u16) -> bool {
+        self.port == port && self.is_open() && self.host.matches(host)
     }
 
     /// The origins that are known without an account: of a constant host, or of one whose holes
@@ -185,7 +201,7 @@ impl HostTemplate {
         // constant host that is none.
         let sample = template.source_with(|hole| match &hole.takes {
             Takes::OneOf(choices) => choices.first().map_or("a", String::as_str),
-            Takes::Label | Takes::Labels(_) => "a",
+            Takes::Label | Takes::Labels(_) | Takes::Requested(_) => "a",
             Takes::Host(_) | Takes::Url(_) => "a.example",
         });
         sample.parse::<Host>()?;
@@ -200,6 +216,10 @@ impl HostTemplate {
     /// Whether the account's field is the whole host.
     pub fn is_whole(&self) -> bool {
         self.hole_parts().any(|hole| matches!(hole.takes, Takes::Host(_) | Takes::Url(_)))
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.hole_parts().any(|hole| matches!(hole.takes, Takes::Requested(_)))
     }
 
     /// The constant name at the end, from a label boundary on: `zendesk.com`. Nothing for a whole
@@ -236,8 +256,9 @@ impl HostTemplate {
 
     /// The same for two templates that stand for the same hosts, whatever their fields are called.
     pub(super) fn shape(&self) -> String {
-        self.source_with(|hole| match hole.takes {
+        self.source_with(|hole| match &hole.takes {
             Takes::Labels(_) => "{**}",
+            Takes::Requested(pattern) => pattern.as_str(),
             _ => "{*}",
         })
     }
@@ -267,6 +288,9 @@ impl HostTemplate {
                 Part::Text(text) => name.push_str(text),
                 Part::Hole(hole) => {
                     let field = hole.name.as_str();
+                    if let Takes::Requested(_) = hole.takes {
+                        return Err(Error::OfRequest(field.to_owned()));
+                    }
                     let value = value_of(field).filter(|value| !value.is_empty());
                     let value = value.ok_or_else(|| Error::Missing(field.to_owned()))?;
                     match &hole.takes {
@@ -328,6 +352,11 @@ fn parse_parts(text: &str, fields: &[Field]) -> Result<Vec<Part>, Error> {
 fn takes(name: &str, is_all: bool, fields: &[Field]) -> Result<Takes, Error> {
     let field = fields.iter().find(|field| field.name == name);
     let field = field.ok_or_else(|| Error::Undeclared(name.to_owned()))?;
+    if field.origin == FieldOrigin::Request {
+        let pattern = field.pattern.clone().filter(|_| !is_all);
+        let pattern = pattern.ok_or_else(|| Error::Unbounded(name.to_owned()))?;
+        return Ok(Takes::Requested(pattern));
+    }
     Ok(match (&field.kind, &field.pattern) {
         (FieldKind::Url(rule), _) if is_all => Takes::Url(rule.clone()),
         (FieldKind::Host(rule), _) if is_all => Takes::Host(rule.clone()),
@@ -425,6 +454,12 @@ fn fits(parts: &[Part], text: &str) -> bool {
         Takes::OneOf(ref choices) => {
             let after = |c: &String| text.get(..c.len()).filter(|t| t.eq_ignore_ascii_case(c));
             return choices.iter().any(|c| after(c).is_some() && fits(rest, &text[c.len()..]));
+        }
+        Takes::Requested(ref pattern) => {
+            // What follows is constant more often than not, so it is looked at first.
+            let value = |end: usize| pattern.covers(&text[..end]) && !text[..end].starts_with('.');
+            let ends = (1..=text.len()).filter(|end| text.is_char_boundary(*end));
+            return ends.rev().any(|end| fits(rest, &text[end..]) && value(end));
         }
         Takes::Label => text.find('.').unwrap_or(text.len()),
         Takes::Labels(_) | Takes::Host(_) | Takes::Url(_) => text.len(),

@@ -194,3 +194,43 @@ proptest! {
         }
     }
 }
+
+fn of_request(name: &str, pattern: &str) -> Field {
+    let pattern = Some(Pattern::new(pattern).expect(pattern));
+    Field { origin: FieldOrigin::Request, pattern, ..field(name) }
+}
+
+#[test]
+fn an_open_host_admits_what_its_patterns_do_and_is_no_accounts() {
+    let fields = [
+        of_request("service", "^([a-z0-9-]+|api\\.ecr)$"),
+        of_request("area", "^[a-z]+-[a-z]+-[0-9]$"),
+    ];
+    let pattern = HostPattern::parse("{service}.{area}.cloud.test", &fields).expect("it reads");
+    assert!(pattern.is_open());
+    assert_eq!(pattern.render(|_| Some("x")), Err(Error::OfRequest("service".into())));
+    for (host, admitted) in [
+        ("sqs.eu-west-1.cloud.test", true),
+        ("SQS.EU-WEST-1.cloud.test.", true),
+        ("api.ecr.eu-west-1.cloud.test", true),
+        ("front.elb.eu-west-1.cloud.test", false),
+        ("eu-west-1.cloud.test", false),
+        ("sqs.eu.cloud.test", false),
+        ("sqs.eu-west-1.cloud.test.evil.test", false),
+        ("sqs.eu-west-1.evilcloud.test", false),
+        ("x_y.eu-west-1.cloud.test", false),
+    ] {
+        let Ok(host) = host.parse::<Host>() else { continue };
+        assert_eq!(pattern.admits(&host, 443), admitted, "{host}");
+        assert!(!pattern.admits(&host, 8443), "{host}");
+    }
+}
+
+#[test]
+fn what_the_request_says_is_bounded() {
+    let bounded = [of_request("service", "^[a-z]+$")];
+    let loose = [Field { pattern: None, ..of_request("service", "x") }];
+    let unbounded = Err(Error::Unbounded("service".to_owned()));
+    assert_eq!(HostPattern::parse("{service}", &bounded), unbounded);
+    assert_eq!(HostPattern::parse("{service}.cloud.test", &loose), unbounded);
+}

@@ -120,17 +120,35 @@ impl HostIndex {
     /// What apps claim of `host`: by its exact name if listed, else by the template with the
     /// longest constant end.
     pub fn claims(&self, host: &Host) -> Claims<'_> {
+        self.found(host).0
+    }
+
+    /// The same for somebody who `holds` accounts of certain apps. A host of which requests say a
+    /// part is an app's to its own callers alone: to the others a file in somebody's S3 bucket is
+    /// like any file.
+    pub fn claims_for(&self, host: &Host, holds: impl Fn(&AppId) -> bool) -> Claims<'_> {
+        let (claims, open) = self.found(host);
+        if open && !claims.ids().any(holds) { Claims::default() } else { claims }
+    }
+
+    /// With it, whether the template is an open one.
+    fn found(&self, host: &Host) -> (Claims<'_>, bool) {
         let name = host.as_str();
         let brought = || self.brought.get(name).filter(|_| !self.brought.is_empty());
         if let Some(claims) = brought().or_else(|| self.tables.exact.get(name)) {
-            return Claims { claims };
+            return (Claims { claims }, false);
         }
         let tenants = |suffix| {
             let candidates = self.tables.below.get(suffix)?.tenants(suffix);
-            candidates.iter().find(|tenants| tenants.template.matches(host))
+            let found = candidates.iter().find(|tenants| tenants.template.matches(host))?;
+            // Of a host that an account names, requests may say a part, too.
+            let open = |tenants: &Tenants| tenants.template.is_open();
+            let mut others = candidates.iter().filter(|tenants| open(tenants));
+            let is_open = open(found) || others.any(|tenants| tenants.template.matches(host));
+            Some((Claims { claims: &found.claims }, is_open))
         };
         let found = host.suffixes().skip(1).find_map(tenants);
-        found.map_or(Claims::default(), |tenants| Claims { claims: &tenants.claims })
+        found.unwrap_or((Claims::default(), false))
     }
 }
 

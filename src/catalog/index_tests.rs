@@ -125,3 +125,36 @@ fn an_empty_catalog_owns_nothing() {
     let catalog = Catalog::default();
     assert!(catalog.index().claims(&"a.test".parse().expect("a host")).is_empty());
 }
+
+#[test]
+fn an_open_host_is_nobodys_but_to_callers_of_its_app() {
+    let text = r#"
+        id = "cloud"
+        name = "Cloud"
+        description = "for a test"
+        [auth.key]
+        kind = "aws_sigv4"
+        hosts = ["sts.cloud.test", "x-{shop}.cloud.test", "{service}.cloud.test"]
+        base_url = "https://sts.cloud.test"
+        attach = [{ aws_sigv4 = {} }]
+        fields = [
+            { name = "access_key_id", label = "Key" },
+            { name = "secret_access_key", label = "Key" },
+            { name = "shop", label = "Shop", secret = false },
+            { name = "service", label = "Service", from = "request", pattern = "^[a-z-]+$", secret = false },
+        ]
+    "#;
+    let app = Arc::new(parse::app("cloud.toml", text).expect("parses"));
+    let index = HostIndex::build([&app]).expect("no overlap");
+    for (host, to_holders, to_others) in [
+        ("sqs.cloud.test", true, false),
+        ("x-a.cloud.test", true, false),
+        ("x-1.cloud.test", true, true),
+        ("sts.cloud.test", true, true),
+        ("a.b.cloud.test", false, false),
+    ] {
+        let host = host.parse().expect(host);
+        assert_eq!(!index.claims_for(&host, |_| true).is_empty(), to_holders, "{host:?}");
+        assert_eq!(!index.claims_for(&host, |_| false).is_empty(), to_others, "{host:?}");
+    }
+}

@@ -8,7 +8,7 @@ use http::HeaderName;
 use super::hosts::{HostPattern, is_private_name};
 use super::path::prefix_covers;
 use super::{App, Auth, AuthKind, FieldOrigin, Mistake, OAuth2};
-use crate::inject::{Attachment, Template};
+use crate::inject::{Attachment, Place, Signature, Template};
 
 /// Everything worth saying about one app.
 pub fn lint(app: &App) -> Vec<Mistake> {
@@ -69,6 +69,9 @@ impl<'a> Notes<'a> {
             for hole in pattern.host.holes() {
                 self.not_secret("hosts", hole);
             }
+            if pattern.is_open() {
+                self.open_host(pattern);
+            }
         }
         for exception in &self.auth.exceptions {
             if !self.auth.hosts.iter().any(|host| is_within(&exception.host, host)) {
@@ -77,6 +80,30 @@ impl<'a> Notes<'a> {
                     format!("\"{}\" is not among the hosts", exception.host),
                 );
             }
+        }
+    }
+
+    /// Where requests choose among hosts that are not all the same party's, only what holds for one
+    /// host may be sent: a signature. A key would be there for whoever gets a name below.
+    fn open_host(&mut self, pattern: &HostPattern) {
+        let exceptions = self.auth.exceptions.iter().flat_map(|exception| &exception.attach);
+        let bound_to_host = |one: &Attachment| {
+            let aws = |one: &Signature| matches!(one, Signature::AwsSigV4(_));
+            matches!(one, Attachment::Static { .. })
+                || matches!(one, Attachment::Signature(signature) if aws(signature))
+        };
+        if !self.auth.attach.iter().chain(exceptions).all(bound_to_host) {
+            let text = "the request says a part of this host, so only aws_sigv4 may be attached";
+            self.mistake("hosts", format!("\"{pattern}\": {text}"));
+        }
+        let of_request =
+            |hole: &str| self.auth.field(hole).is_some_and(|f| f.origin == FieldOrigin::Request);
+        if !pattern.host.holes().all(of_request) {
+            let text = "either the request says all of the fields in a host, or none";
+            self.mistake("hosts", format!("\"{pattern}\": {text}"));
+        }
+        if pattern.clear_text {
+            self.mistake("hosts", format!("\"{pattern}\": must be reached by https"));
         }
     }
 
@@ -115,8 +142,8 @@ impl<'a> Notes<'a> {
             if let Some(name) = header_of(attachment).filter(|name| is_ours(name)) {
                 self.mistake("attach", format!("the header \"{name}\" belongs to the connection"));
             }
-            for template in templates_of(attachment) {
-                self.declared("attach", template);
+            for (hole, _) in attachment.fields() {
+                self.declared_hole("attach", hole);
             }
         }
     }
@@ -166,10 +193,12 @@ impl<'a> Notes<'a> {
     }
 
     fn declared(&mut self, key: &str, template: &Template) {
-        for hole in template.holes() {
-            if !is_declared(self.auth, hole) {
-                self.mistake(key, format!("\"{{{hole}}}\" is not a declared field"));
-            }
+        template.holes().into_iter().for_each(|hole| self.declared_hole(key, hole));
+    }
+
+    fn declared_hole(&mut self, key: &str, hole: &str) {
+        if !is_declared(self.auth, hole) {
+            self.mistake(key, format!("\"{{{hole}}}\" is not a declared field"));
         }
     }
 
@@ -266,19 +295,11 @@ fn is_ours(name: &HeaderName) -> bool {
 fn header_of(attachment: &Attachment) -> Option<&HeaderName> {
     match attachment {
         Attachment::Header { name, .. } | Attachment::Static { name, .. } => Some(name),
+        Attachment::Signature(Signature::Hmac(hmac)) => match &hmac.place {
+            Place::Header(name) => Some(name),
+            Place::Query(_) => None,
+        },
         _ => None,
-    }
-}
-
-fn templates_of(attachment: &Attachment) -> Vec<&Template> {
-    match attachment {
-        Attachment::Header { value, .. }
-        | Attachment::Query { value, .. }
-        | Attachment::Cookie { value, .. }
-        | Attachment::Body { value, .. } => vec![value],
-        Attachment::Basic { username, password } => vec![username, password],
-        Attachment::Path { segment, .. } => vec![segment],
-        Attachment::Static { .. } | Attachment::Signature(_) => Vec::new(),
     }
 }
 
@@ -291,6 +312,8 @@ fn is_declared(auth: &Auth, hole: &str) -> bool {
         "oauth_access_token" => oauth2.is_some(),
         "oauth_client_id" | "client_id" | "client_secret" if oauth2.is_some() => true,
         "jwt" if auth.jwt.is_some() => true,
+        "consumer_key" | "consumer_secret" if auth.oauth1.is_some() => true,
+        "oauth_token" | "oauth_token_secret" if auth.oauth1.is_some() => true,
         _ => auth.field(name).is_some() || oauth2.is_some_and(captured),
     }
 }

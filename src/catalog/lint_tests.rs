@@ -127,3 +127,53 @@ fn a_key_in_the_query_beside_a_header_is_worth_a_warning() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(!found[0].is_error() && found[0].text.contains("\"key\" has a header"), "{found:?}");
 }
+
+#[test]
+fn only_a_signature_goes_where_the_request_leads() {
+    let open = |attach: &str, hosts: &str| {
+        format!(
+            r#"
+id = "cloud"
+name = "Cloud"
+description = "for a test"
+[auth.key]
+kind = "aws_sigv4"
+hosts = ["api.cloud.test", {hosts}]
+base_url = "https://api.cloud.test"
+attach = [{attach}]
+[[auth.key.fields]]
+name = "access_key_id"
+label = "Key"
+[[auth.key.fields]]
+name = "secret_access_key"
+label = "Key"
+[[auth.key.fields]]
+name = "sub"
+label = "Subdomain"
+secret = false
+[[auth.key.fields]]
+name = "service"
+label = "Service"
+from = "request"
+pattern = "^[a-z]+$"
+secret = false
+"#
+        )
+    };
+    let signature = "{ aws_sigv4 = {} }";
+    assert_eq!(found(&open(signature, r#""{service}.cloud.test""#)), []);
+    for (attach, host, part) in [
+        (r#"{ header = "x-key", value = "{access_key_id}" }"#, "{service}.cloud.test", "only aws"),
+        (
+            r#"{ aws_sigv4 = {} }, { query = "k", value = "{access_key_id}" }"#,
+            "{service}.cloud.test",
+            "only aws_sigv4",
+        ),
+        (signature, "{sub}.{service}.cloud.test", "or none"),
+        (signature, "http://{service}.cloud.test", "https"),
+        (signature, "{service}.com", "anyone can register"),
+    ] {
+        let found = found(&open(attach, &format!("\"{host}\"")));
+        assert!(found.iter().any(|m| m.to_string().contains(part)), "{host} {attach}: {found:?}");
+    }
+}

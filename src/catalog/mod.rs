@@ -14,6 +14,7 @@ mod lint;
 mod lint_grants;
 mod mistake;
 pub mod openapi;
+pub mod own;
 mod parse;
 mod parse_grants;
 mod path;
@@ -201,6 +202,8 @@ pub enum FieldOrigin {
     TokenResponse,
     Callback,
     PostExchange,
+    /// Every request says it anew, as a part of the host that it asks for. Never has a value.
+    Request,
     /// The first group of `pattern`, found in the value of `field`.
     Derived {
         field: String,
@@ -307,6 +310,12 @@ impl Catalog {
     /// File names and texts of the embedded definitions.
     pub fn embedded_files() -> impl Iterator<Item = (String, String)> {
         embedded::apps().filter_map(|app| Some((app.card.file.to_string(), app.text()?)))
+    }
+
+    /// The file name and text of one embedded definition, without unpacking the others.
+    pub fn embedded_text(id: &str) -> Option<(String, String)> {
+        let packed = embedded::apps().find(|app| app.card.id.as_str() == id)?;
+        Some((packed.card.file.to_string(), packed.text()?))
     }
 
     /// Reads all files; a later one replaces an earlier one with the same id. `files` are names

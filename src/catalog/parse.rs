@@ -214,12 +214,14 @@ fn field_origin(section: &Section<'_>) -> FieldOrigin {
         derive.finish();
         Some(FieldOrigin::Derived { field, pattern: pattern? })
     });
-    let words = [("token_response", 't'), ("callback", 'c'), ("post_exchange", 'p')];
+    let words =
+        [("token_response", 't'), ("callback", 'c'), ("post_exchange", 'p'), ("request", 'r')];
     match (section.word("from", &words), derived) {
         (_, Some(derived)) => derived,
         (Some('t'), _) => FieldOrigin::TokenResponse,
         (Some('c'), _) => FieldOrigin::Callback,
         (Some('p'), _) => FieldOrigin::PostExchange,
+        (Some('r'), _) => FieldOrigin::Request,
         _ => FieldOrigin::Asked,
     }
 }

@@ -88,7 +88,7 @@ fn every_attachment_can_be_said() {
         r#"{ static = "X-Version", value = "1", when = "always" }"#,
         r#"{ aws_sigv4 = { service = "s3", region = "eu-1" } }"#,
         r#"{ oauth1 = { method = "HMAC-SHA1" } }"#,
-        r#"{ hmac = { algorithm = "sha256" } }"#,
+        r#"{ hmac = { algorithm = "sha256", key = "{key}", over = "{timestamp}{body}", header = "X-Sign", key_encoding = "base64", encoding = "base64", value = "v1={signature}", timestamp_header = "X-Time", timestamp_unit = "ms" } }"#,
         "{ digest = true }",
     ] {
         let file = SMALL.replace(r#"{ header = "x-key", value = "{key}" }"#, text);

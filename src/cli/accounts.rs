@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::connect::{self, Browser};
-use super::{ask, in_workshop, note, show};
+use super::{ask, in_workshop, members, note_about, show};
 use crate::connect::{Checked, Removed, check};
 use crate::credentials::{Slot, properties};
 use crate::ids::AccountId;
@@ -34,6 +34,15 @@ pub enum AccountsCommand {
     },
     /// Give an account another nickname
     Rename { account: String, nickname: AccountId },
+    /// Make a member the owner of an account
+    Give {
+        account: String,
+        /// E-mail address or id
+        member: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Send the app's test request with the account, or with all of them
     Check {
         accounts: Vec<String>,
@@ -90,9 +99,19 @@ async fn dispatch(
                 bail!("a nickname may not start with \"apn_\", as ids do");
             }
             shop.vault().rename_account(&found.id, nickname).await?;
-            note(shop, "account_renamed", found.nickname.as_str(), nickname.as_str()).await?;
+            note_about(
+                shop,
+                &found.id,
+                "account_renamed",
+                found.nickname.as_str(),
+                nickname.as_str(),
+            )
+            .await?;
             writeln!(out, "{} is {nickname} now", found.nickname)?;
             Ok(0)
+        }
+        AccountsCommand::Give { account, member, yes } => {
+            give(shop, account, member, *yes, out).await
         }
         AccountsCommand::Check { accounts, json } => check_all(shop, accounts, *json, out).await,
         AccountsCommand::Reconnect { account, how, other_identity } => {
@@ -114,6 +133,28 @@ pub async fn find(shop: &Workshop, name: &str) -> anyhow::Result<Account> {
         bail!("\"{name}\" is declared in the configuration, and is changed there");
     }
     bail!("there is no account \"{name}\"; `countersign accounts list` shows them")
+}
+
+async fn give(
+    shop: &Workshop,
+    account: &str,
+    member: &str,
+    yes: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<u8> {
+    let (account, member) = (find(shop, account).await?, members::find(shop, member).await?);
+    let what = format!(
+        "{} belongs to {} from now on. Bindings that rest on somebody who loses it end.",
+        account.nickname, member.email
+    );
+    ask::confirm(&what, yes)?;
+    if !shop.vault().give_account(&account.id, Some(&member.id)).await? {
+        bail!("{} is an external user's, and nobody else's to have", account.nickname);
+    }
+    let name = account.nickname.as_str();
+    note_about(shop, &account.id, "account_given", name, &member.email).await?;
+    writeln!(out, "{name} belongs to {} now", member.email)?;
+    Ok(0)
 }
 
 async fn list(
@@ -353,7 +394,14 @@ async fn export(
     let (account, credentials) = open(shop, &account).await?;
     let mut value = as_json(&account);
     value["credentials"] = secrets(&account, &credentials, true);
-    note(shop, "account_exported", account.nickname.as_str(), account.id.as_str()).await?;
+    note_about(
+        shop,
+        &account.id,
+        "account_exported",
+        account.nickname.as_str(),
+        account.id.as_str(),
+    )
+    .await?;
     show::json(out, &value)?;
     Ok(0)
 }

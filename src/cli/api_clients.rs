@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
+use super::find::{self, Kind};
 use super::{ask, in_workshop, note, projects, show, token};
 use crate::api::{ALL_SCOPES, Scopes, public_key};
 use crate::config::duration;
@@ -150,17 +151,11 @@ async fn list(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Resu
 
 /// The one client of that id or name.
 async fn find(shop: &Workshop, named: &str) -> anyhow::Result<ApiClient> {
-    let fits = |client: &ApiClient| client.id == named || client.details.name == named;
     let clients = shop.vault().api_clients().await?;
-    let mut found: Vec<_> = clients.into_iter().filter(fits).collect();
-    match (found.pop(), found.is_empty()) {
-        (Some(only), true) => Ok(only),
-        (Some(_), false) => bail!("several API clients are called \"{named}\"; say the id"),
-        (None, _) => {
-            bail!("there is no API client \"{named}\"; `countersign api-clients list` shows them")
-        }
-    }
+    find::only(clients, named, &KIND, |client| (&client.id, &client.details.name))
 }
+
+const KIND: Kind = Kind { one: "API client", list: "countersign api-clients list" };
 
 async fn key(
     shop: &Workshop,

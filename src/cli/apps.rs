@@ -15,8 +15,15 @@ use crate::inject::{Attachment, Signature, When};
 pub fn list(catalog: &Catalog, words: Option<&str>) -> String {
     let cards = chosen(catalog, words);
     if let (Some(words), true) = (words, cards.is_empty()) {
-        return format!("no app matches \"{words}\"; one of your own goes into apps_dir\n");
+        return format!(
+            "no app matches \"{words}\"; `countersign apps add FILE` adds one of your own\n"
+        );
     }
+    self::cards(&cards)
+}
+
+/// A table of these.
+pub fn cards(cards: &[&Card]) -> String {
     let heading = ["APP", "NAME", "AUTH", "HOSTS"].map(str::to_owned);
     let rows: Vec<[String; 4]> = cards.iter().map(|card| row(card)).collect();
     let mut out = table(std::iter::once(&heading).chain(&rows));
@@ -28,7 +35,12 @@ pub fn list(catalog: &Catalog, words: Option<&str>) -> String {
 
 /// The same as [`list`], for scripts.
 pub fn list_json(catalog: &Catalog, words: Option<&str>) -> Value {
-    let app = |card: &Card| {
+    cards_json(&chosen(catalog, words))
+}
+
+/// The same as [`cards`], for scripts.
+pub fn cards_json(cards: &[&Card]) -> Value {
+    let app = |card: &&Card| {
         json!({
             "id": card.id,
             "name": card.name,
@@ -40,7 +52,7 @@ pub fn list_json(catalog: &Catalog, words: Option<&str>) -> Value {
             "hosts": card.hosts().collect::<Vec<_>>(),
         })
     };
-    chosen(catalog, words).into_iter().map(app).collect()
+    cards.iter().map(app).collect()
 }
 
 /// How many apps there are, how well they are founded, and how they authenticate.
@@ -193,6 +205,7 @@ fn field(field: &Field) -> String {
     }
     match &field.origin {
         FieldOrigin::Asked => {}
+        FieldOrigin::Request => notes.push("said by each request's host".to_owned()),
         FieldOrigin::Derived { field, .. } => notes.push(format!("found in {field}")),
         _ => notes.push("found when connecting".to_owned()),
     }
@@ -230,9 +243,11 @@ fn attachment(attachment: &Attachment) -> String {
             format!("header {name}: {}{absent}", value.to_str().unwrap_or_default())
         }
         Attachment::Signature(signature) => match signature {
-            Signature::AwsSigV4 { .. } => "signature: AWS Signature Version 4".to_owned(),
-            Signature::OAuth1 { method } => format!("signature: OAuth 1.0a, {method}"),
-            Signature::Hmac { algorithm } => format!("signature: HMAC, {algorithm}"),
+            Signature::AwsSigV4(_) => "signature: AWS Signature Version 4".to_owned(),
+            Signature::OAuth1(oauth1) => {
+                format!("signature: OAuth 1.0a, {}", oauth1.method.as_str())
+            }
+            Signature::Hmac(hmac) => format!("signature: HMAC, {}", hmac.algorithm.as_str()),
             Signature::Digest => "signature: HTTP Digest".to_owned(),
         },
     }

@@ -11,7 +11,7 @@ use super::load_or_explain;
 use super::probe::{self, Via};
 use super::run::peer_uid_matches;
 use crate::catalog::TestRequest;
-use crate::config::{Account, Caller, Config};
+use crate::config::{self, Account, Caller, Config};
 use crate::host::Authority;
 use crate::ids::CallerId;
 use crate::policy::{Binding, CallerPolicy, Effect, Kept, Mode, Rule};
@@ -77,11 +77,13 @@ fn account_of<'a>(config: &'a Config, args: &Args) -> anyhow::Result<&'a Account
 fn only_caller(id: &CallerId, account: &Account, config: &Config) -> anyhow::Result<Caller> {
     let origins = account.origins(&config.catalog);
     let hosts = origins.into_iter().map(|origin| (origin.host, origin.port)).collect();
+    let auth = config.catalog.app(account.app.as_str()).and_then(|app| app.auth(&account.auth));
     let binding = Binding {
         account: account.name.clone(),
         id: account.id.clone(),
         app: account.app.clone(),
         hosts,
+        open: auth.map(config::open_hosts).unwrap_or_default(),
         paths: Vec::new(),
         default: true,
     };
@@ -98,6 +100,7 @@ fn only_caller(id: &CallerId, account: &Account, config: &Config) -> anyhow::Res
         caller: id.clone(),
         mode: Mode::Enforce,
         bindings: vec![binding],
+        lapsed: Vec::new(),
         rules: vec![rule].into(),
         kept: Kept::InFile,
     };

@@ -108,7 +108,8 @@ fn last_lines(reader: &mut BufReader<File>, count: usize) -> anyhow::Result<Vec<
     Ok(lines[lines.len().saturating_sub(count)..].to_vec())
 }
 
-fn print(line: &[u8], json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+/// A line as it stands, or for people.
+pub fn print(line: &[u8], json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end_matches('\n');
     if json && !text.contains(char::is_control) {

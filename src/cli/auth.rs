@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::bail;
 use serde_json::json;
 
-use super::{accounts, in_workshop, note, show};
+use super::{accounts, in_workshop, note_about, show};
 use crate::credentials::State;
 use crate::serve::{Source, Workshop};
 use crate::vault::{Account, Filter};
@@ -36,7 +36,7 @@ async fn print(args: &Args, shop: &Workshop, out: &mut impl Write) -> anyhow::Re
     let (account, credentials) = accounts::open(shop, &account).await?;
     let values = accounts::secrets(&account, &credentials, false);
     let (name, id) = (account.nickname.as_str(), account.id.as_str());
-    note(shop, "credential_printed", name, id).await?;
+    note_about(shop, &account.id, "credential_printed", name, id).await?;
     match &args.get {
         None => show::json(out, &json!({ "$auth": values }))?,
         Some(member) => match values.get(member).and_then(|value| value.as_str()) {

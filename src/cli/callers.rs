@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::{accounts, ask, in_workshop, note, show};
+use super::life::{Life, life};
+use super::{accounts, ask, in_workshop, note, note_about, show};
 use crate::config::duration;
 use crate::connect::callers::{self, Terms};
 use crate::ids::{AccountId, CallerId};
@@ -62,6 +63,57 @@ pub enum CallersCommand {
     },
     /// Take an account away from a caller, and the rules about it
     Unbind { name: CallerId, account: String },
+    /// Put another account of the app in the place of one, with the rules about it
+    Swap {
+        name: CallerId,
+        account: String,
+        /// The account that takes its place
+        by: String,
+    },
+    /// Change what a caller is and how much it may: only what is said here
+    Update(Update),
+}
+
+#[derive(clap::Args)]
+pub struct Update {
+    name: CallerId,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// enforce, or report: let through, and count, what a rule would deny
+    #[arg(long, value_name = "MODE", value_parser = ["enforce", "report"])]
+    mode: Option<String>,
+    /// Requests per second, and a burst: 50 or 50/100; "" for no limit
+    #[arg(long, value_name = "RATE")]
+    rate: Option<String>,
+    /// Requests in flight at once; 0 for no limit
+    #[arg(long, value_name = "N")]
+    max_concurrent: Option<u32>,
+    /// How long it may send anything from now on: 90d, 12h, or "never" for without an end
+    #[arg(long, value_name = "DURATION", value_parser = life)]
+    lifetime: Option<Life>,
+}
+
+impl Update {
+    fn over(&self, before: &CallerDetails) -> CallerDetails {
+        let mut details = before.clone();
+        if let Some(text) = &self.description {
+            details.description.clone_from(text);
+        }
+        if let Some(mode) = &self.mode {
+            details.mode = Some(mode.clone()).filter(|mode| mode == "report");
+        }
+        if let Some(rate) = &self.rate {
+            details.rate = Some(rate.clone()).filter(|rate| !rate.is_empty());
+        }
+        if let Some(most) = self.max_concurrent {
+            details.max_concurrent = Some(most).filter(|most| *most > 0);
+        }
+        if let Some(life) = self.lifetime {
+            details.expires_at = life.ends_at(SystemTime::now());
+        }
+        details
+    }
 }
 
 #[derive(clap::Args)]
@@ -130,13 +182,22 @@ async fn dispatch(
         CallersCommand::Rotate { name, overlap, json } => {
             rotate(shop, name, *overlap, *json, out).await
         }
+        CallersCommand::Swap { name, account, by } => swap(shop, name, (account, by), out).await,
+        CallersCommand::Update(asked) => update(shop, asked, out).await,
         CallersCommand::Revoke { name, yes } => revoke(shop, name, *yes, out).await,
         CallersCommand::Bind { name, account, default, paths, grant } => {
             let caller = find(shop, name).await?;
             let account = accounts::find(shop, account).await?;
             let terms = Terms { default: *default, paths: paths.clone(), grant: grant.as_meant() };
             callers::bind(shop.vault(), &caller, &account, &terms, None).await?;
-            note(shop, "account_bound", name.as_str(), account.nickname.as_str()).await?;
+            note_about(
+                shop,
+                &account.id,
+                "account_bound",
+                name.as_str(),
+                account.nickname.as_str(),
+            )
+            .await?;
             writeln!(out, "{name} may use {}", account.nickname)?;
             Ok(())
         }
@@ -165,7 +226,8 @@ async fn add(shop: &Workshop, new: &NewCaller, out: &mut impl Write) -> anyhow::
     let token = callers::create(vault, name, &details, &bound, &grant.as_meant(), None).await?;
     note(shop, "caller_added", name.as_str(), &new.description).await?;
     for account in &bound {
-        note(shop, "account_bound", name.as_str(), account.nickname.as_str()).await?;
+        note_about(shop, &account.id, "account_bound", name.as_str(), account.nickname.as_str())
+            .await?;
     }
     if new.json {
         show::json(out, &json!({ "name": name, "token": token.expose() }))?;
@@ -216,8 +278,40 @@ async fn unbind(
     let caller = find(shop, name).await?;
     let account = accounts::find(shop, account).await?;
     callers::unbind(shop.vault(), &caller, &account).await?;
-    note(shop, "account_unbound", name.as_str(), account.nickname.as_str()).await?;
+    note_about(shop, &account.id, "account_unbound", name.as_str(), account.nickname.as_str())
+        .await?;
     writeln!(out, "{name} may no longer use {}", account.nickname)?;
+    Ok(())
+}
+
+async fn swap(
+    shop: &Workshop,
+    name: &CallerId,
+    (old, new): (&str, &str),
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let caller = find(shop, name).await?;
+    let (old, new) = (accounts::find(shop, old).await?, accounts::find(shop, new).await?);
+    callers::swap(shop.vault(), &caller, (&old, &new), None).await?;
+    let detail = format!("{} for {}", new.nickname, old.nickname);
+    note_about(shop, &new.id, "account_swapped", name.as_str(), &detail).await?;
+    writeln!(out, "{name} uses {} in the place of {} now", new.nickname, old.nickname)?;
+    Ok(())
+}
+
+async fn update(shop: &Workshop, asked: &Update, out: &mut impl Write) -> anyhow::Result<()> {
+    let caller = find(shop, &asked.name).await?;
+    let details = asked.over(&caller.details);
+    if details == caller.details {
+        bail!(
+            "nothing would change: --description, --mode, --rate, --max-concurrent and --lifetime say \
+             what is to"
+        );
+    }
+    callers::update(shop.vault(), &caller, &details).await?;
+    let mode = details.mode.as_deref().unwrap_or("enforce");
+    note(shop, "caller_changed", asked.name.as_str(), &format!("mode {mode}")).await?;
+    writeln!(out, "{} is changed", asked.name)?;
     Ok(())
 }
 

@@ -6,13 +6,15 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::{ask, in_workshop, note, show};
+use super::find::{self, Kind};
+use super::member_tokens::{self, TokenCommand};
+use super::{ask, in_workshop, note, note_about, show};
 use crate::connect::Removed;
 use crate::random;
 use crate::secret::TokenDigest;
 use crate::serve::{Source, Workshop};
 use crate::vault::{
-    Account, Filter, InvitationDetails, InvitationKind, Member, MemberDetails, Role,
+    Account, Filter, Invitation, InvitationDetails, InvitationKind, Member, MemberDetails, Role,
 };
 
 #[derive(clap::Subcommand)]
@@ -55,6 +57,20 @@ pub enum MembersCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List invitations that nobody has followed yet
+    Invitations {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Withdraw an invitation: its link leads nowhere any more
+    Withdraw {
+        /// E-mail address or id
+        invitation: String,
+    },
+    /// Tokens by which members' programs speak to the server
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Remove a member: their sessions, and what they bound to callers, end within a second
     Remove {
         /// E-mail address or id
@@ -93,6 +109,9 @@ pub async fn run(
         MembersCommand::Reset { member, lifetime, json } => {
             reset(shop, member, *lifetime, *json, out).await
         }
+        MembersCommand::Invitations { json } => invitations(shop, *json, out).await,
+        MembersCommand::Withdraw { invitation } => withdraw(shop, invitation, out).await,
+        MembersCommand::Token(command) => member_tokens::run(shop, command, out).await,
         MembersCommand::Remove { member, delete_accounts, yes } => {
             remove(shop, member, *delete_accounts, *yes, out).await
         }
@@ -196,6 +215,45 @@ async fn list(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Resu
     list.write(out, json, &members)
 }
 
+async fn invitations(shop: &Workshop, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let open = shop.vault().invitations().await?;
+    let now = SystemTime::now();
+    let list = show::List {
+        head: &["e-mail", "role", "ends", "id"],
+        none: "No open invitations. `countersign members add ADDRESS` makes one",
+        row: |one: &Invitation| {
+            let details = &one.details;
+            let email = details.email.clone().unwrap_or_else(|| "whoever has the link".to_owned());
+            let ends = show::when(Some(details.expires_at), now);
+            vec![email, details.role.to_string(), ends, one.id.clone()]
+        },
+        value: |one: &Invitation| {
+            json!({
+                "id": one.id,
+                "email": one.details.email,
+                "role": one.details.role.as_str(),
+                "expires_at": show::time(Some(one.details.expires_at)),
+            })
+        },
+    };
+    list.write(out, json, &open)
+}
+
+async fn withdraw(shop: &Workshop, named: &str, out: &mut impl Write) -> anyhow::Result<()> {
+    let open = shop.vault().invitations().await?;
+    let named_so = open
+        .into_iter()
+        .map(|one| (one.id, one.details.email.unwrap_or_default(), one.details.role));
+    let named_so: Vec<(String, String, Role)> = named_so.collect();
+    let (id, email, role) = find::only(named_so, named, &INVITATION, |one| (&one.0, &one.1))?;
+    shop.vault().delete_invitation(&id).await?;
+    note(shop, "invitation_withdrawn", &email, role.as_str()).await?;
+    writeln!(out, "the invitation is withdrawn")?;
+    Ok(())
+}
+
+const INVITATION: Kind = Kind { one: "invitation", list: "countersign members invitations" };
+
 async fn change_role(
     shop: &Workshop,
     named: &str,
@@ -203,13 +261,7 @@ async fn change_role(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let member = find(shop, named).await?;
-    let details = MemberDetails {
-        email: member.email.clone(),
-        name: member.name.clone(),
-        role,
-        oidc_subject: member.oidc_subject.clone(),
-        disabled: member.disabled_at.is_some(),
-    };
+    let details = MemberDetails { role, ..member.details() };
     shop.vault().update_member(&member.id, &details).await?;
     note(shop, "member_role_changed", &member.email, role.as_str()).await?;
     writeln!(out, "{} is {} now", member.email, a(role))?;
@@ -272,7 +324,14 @@ async fn remove(
 
 async fn delete(shop: &Workshop, account: &Account, out: &mut impl Write) -> anyhow::Result<()> {
     let removed = shop.connector.remove(&account.id).await?;
-    note(shop, "account_deleted", account.nickname.as_str(), account.id.as_str()).await?;
+    note_about(
+        shop,
+        &account.id,
+        "account_deleted",
+        account.nickname.as_str(),
+        account.id.as_str(),
+    )
+    .await?;
     if let Some(Removed::Failed { why }) = removed {
         let why = show::plain(&why);
         writeln!(out, "{} could not be revoked at the provider: {why}", account.nickname)?;

@@ -6,6 +6,7 @@ pub mod apps;
 mod apps_test;
 mod ask;
 pub mod audit;
+mod audit_find;
 mod auth;
 pub mod ca;
 mod callers;
@@ -17,12 +18,16 @@ pub mod doctor;
 mod end_page;
 mod env;
 pub mod environment;
+mod find;
 mod import_openapi;
 mod keys;
+mod life;
 mod loopback;
+mod member_tokens;
 mod members;
 mod oauth_clients;
 mod overrides;
+mod own_apps;
 mod own_proxy;
 pub mod policy;
 mod probe;
@@ -43,6 +48,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::catalog::Mistake;
 use crate::catalog::samples::{self, Language};
 use crate::forward::Stored;
+use crate::ids::AccountId;
 use crate::serve::{LoadError, Loaded, Source, Workshop, load};
 
 /// Put HTTPS_PROXY in front of any program, and its API calls leave with the right credential.
@@ -145,10 +151,17 @@ enum AppsCommand {
         /// Print how many there are, and of which kinds
         #[arg(long, conflicts_with_all = ["query", "json"])]
         count: bool,
+        /// Only definitions of the workspace's own
+        #[arg(long, conflicts_with_all = ["query", "count"])]
+        own: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
+    /// Add a definition of the workspace's own: one TOML file, checked before it is kept
+    Add(own_apps::AddArgs),
+    /// Remove a definition of the workspace's own
+    Remove(own_apps::RemoveArgs),
     /// Show one app: hosts, ways to authenticate, fields
     Show {
         /// The app's id, as `apps list` shows it
@@ -214,6 +227,8 @@ enum PolicyCommand {
 
 #[derive(Subcommand)]
 enum AuditCommand {
+    /// Find entries by what they are about
+    Find(audit_find::Args),
     /// Show the last events
     Tail {
         /// How many
@@ -337,7 +352,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             import_openapi::run(&args, &source, &mut out).await
         }
         Command::Apps(AppsCommand::Test(args)) => apps_test::run(&args, &source, &mut out).await,
-        Command::Apps(command) => apps_command(&command, &source, &mut out),
+        Command::Apps(AppsCommand::Add(args)) => own_apps::add(&args, &source, &mut out).await,
+        Command::Apps(AppsCommand::Remove(args)) => {
+            own_apps::remove(&args, &source, &mut out).await
+        }
+        Command::Apps(command) => apps_command(&command, &source, &mut out).await,
         Command::Policy(command) => policy_command(&command, &source, &mut out).await,
         Command::Audit(command) => audit_command(command, &source, &mut out),
         Command::Token(args) => token::run(&args, &mut out),
@@ -376,6 +395,17 @@ fn whoami() -> String {
 /// Leaves a note for the audit, which a server writes down.
 async fn note(shop: &Workshop, what: &str, subject: &str, detail: &str) -> anyhow::Result<()> {
     Ok(shop.vault().note(what, subject, detail, &whoami()).await?)
+}
+
+/// The same, of something that was done with an account.
+async fn note_about(
+    shop: &Workshop,
+    account: &AccountId,
+    what: &str,
+    subject: &str,
+    detail: &str,
+) -> anyhow::Result<()> {
+    Ok(shop.vault().note_about(account, what, subject, detail, &whoami()).await?)
 }
 
 fn print(said: &policy::Output, out: &mut impl std::io::Write) -> anyhow::Result<u8> {
@@ -455,7 +485,7 @@ fn load_or_explain(source: &Source) -> anyhow::Result<Loaded> {
     })
 }
 
-fn apps_command(
+async fn apps_command(
     command: &AppsCommand,
     source: &Source,
     out: &mut impl std::io::Write,
@@ -465,8 +495,19 @@ fn apps_command(
     {
         return lint_files(files, out);
     }
-    let catalog = load_or_explain(source)?.config.catalog;
+    let catalog = own_apps::catalog(source).await?;
     match command {
+        AppsCommand::List { own: true, json, .. } => {
+            let own = own_apps::ids(source).await?;
+            let cards: Vec<_> = own.iter().filter_map(|id| catalog.card(id.as_str())).collect();
+            match json {
+                true => writeln!(out, "{:#}", apps::cards_json(&cards))?,
+                false if cards.is_empty() => {
+                    writeln!(out, "No definitions of your own yet. `countersign apps add FILE`")?
+                }
+                false => write!(out, "{}", apps::cards(&cards))?,
+            }
+        }
         AppsCommand::List { count: true, .. } => write!(out, "{}", apps::count(&catalog))?,
         AppsCommand::List { query, json, .. } => {
             let words = query.as_deref();
@@ -484,7 +525,10 @@ fn apps_command(
             }
         }
         AppsCommand::Lint { .. } => return report(&apps::lint(&catalog), out),
-        AppsCommand::Test(_) | AppsCommand::ImportOpenapi(_) => {}
+        AppsCommand::Test(_)
+        | AppsCommand::ImportOpenapi(_)
+        | AppsCommand::Add(_)
+        | AppsCommand::Remove(_) => {}
     }
     Ok(0)
 }
@@ -527,6 +571,10 @@ fn audit_command(
             let file = file.map_or_else(usual, Ok)?;
             audit::tail(&file, audit::TailOptions { lines, follow, json }, out)?;
             Ok(0)
+        }
+        AuditCommand::Find(args) => {
+            let file = args.file.clone().map_or_else(usual, Ok)?;
+            Ok(u8::from(!audit_find::run(&args, &file, out)?))
         }
         AuditCommand::Verify { file } => {
             let file = file.map_or_else(usual, Ok)?;

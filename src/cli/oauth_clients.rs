@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use super::connect::PORT;
+use super::find::{self, Kind};
 use super::{ask, in_workshop, note, show};
 use crate::connect::Way;
 use crate::credentials::Registered;
@@ -208,19 +209,11 @@ async fn update(shop: &Workshop, renewal: &Renewal, out: &mut impl Write) -> any
 
 /// The one client of that id or name.
 async fn find(shop: &Workshop, named: &str) -> anyhow::Result<OAuthClientRecord> {
-    let fits = |c: &OAuthClientRecord| c.id.as_str() == named || c.details.name == named;
     let clients = shop.vault().oauth_clients().await?;
-    let mut found: Vec<_> = clients.into_iter().filter(fits).collect();
-    match (found.pop(), found.is_empty()) {
-        (Some(only), true) => Ok(only),
-        (Some(_), false) => bail!("several OAuth clients are called \"{named}\"; say the id"),
-        (None, _) => {
-            bail!(
-                "there is no OAuth client \"{named}\"; `countersign oauth-clients list` shows them"
-            )
-        }
-    }
+    find::only(clients, named, &KIND, |client| (client.id.as_str(), &client.details.name))
 }
+
+const KIND: Kind = Kind { one: "OAuth client", list: "countersign oauth-clients list" };
 
 fn check_redirect_uri(uri: &str) -> anyhow::Result<()> {
     url::Url::parse(uri).map_err(|error| anyhow::anyhow!("--redirect-uri {uri}: {error}"))?;

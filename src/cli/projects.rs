@@ -1,11 +1,14 @@
 //! `countersign projects …`: the products whose users connect accounts.
 
 use std::io::Write;
+use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde_json::json;
 
+use super::find::{self, Kind};
 use super::{ask, in_workshop, note, show};
+use crate::api::logo::{self, NotALogo};
 use crate::serve::{Source, Workshop};
 use crate::vault::{self, Project, ProjectDetails};
 
@@ -28,6 +31,8 @@ pub enum ProjectsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Change a project: only what is said here
+    Update(Update),
     /// List projects
     List {
         /// Print JSON
@@ -42,6 +47,61 @@ pub enum ProjectsCommand {
         #[arg(long, short)]
         yes: bool,
     },
+}
+
+#[derive(clap::Args)]
+pub struct Update {
+    /// Id or name
+    project: String,
+    /// What to call it from now on
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// What the product's users are told that they connect to; "" for the project's name
+    #[arg(long, value_name = "NAME")]
+    app_name: Option<String>,
+    /// Whom they may ask; "" for nobody
+    #[arg(long, value_name = "ADDRESS")]
+    support_email: Option<String>,
+    /// Whether keys are stored only if the app's test request takes them
+    #[arg(long, value_name = "true|false")]
+    test_keys: Option<bool>,
+    /// A PNG, JPEG, GIF or WebP picture of at most 96 KiB, for the page where users connect
+    #[arg(long, value_name = "FILE", conflicts_with = "no_logo")]
+    logo: Option<PathBuf>,
+    /// Take the logo away
+    #[arg(long)]
+    no_logo: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Update {
+    fn over(&self, before: &ProjectDetails) -> anyhow::Result<ProjectDetails> {
+        let text = |said: &Option<String>, before: &Option<String>| match said.as_deref() {
+            None => before.clone(),
+            Some(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        };
+        let name = text(&self.name, &Some(before.name.clone()));
+        Ok(ProjectDetails {
+            name: name.context("a project needs a name")?,
+            app_name: text(&self.app_name, &before.app_name),
+            support_email: text(&self.support_email, &before.support_email),
+            require_key_test: self.test_keys.unwrap_or(before.require_key_test),
+        })
+    }
+
+    /// The new logo, `None` within for taking it away, or nothing said.
+    fn picture(&self) -> anyhow::Result<Option<Option<String>>> {
+        let Some(file) = &self.logo else { return Ok(self.no_logo.then_some(None)) };
+        let at = || file.display().to_string();
+        let size = std::fs::metadata(file).with_context(at)?.len();
+        if size > logo::MAX_BYTES as u64 {
+            return Err(NotALogo::TooLarge).with_context(at);
+        }
+        let bytes = std::fs::read(file).with_context(at)?;
+        Ok(Some(Some(logo::data_url(&bytes).with_context(at)?)))
+    }
 }
 
 pub async fn run(
@@ -59,6 +119,7 @@ pub async fn run(
             };
             add(shop, &details, *json, out).await
         }
+        ProjectsCommand::Update(asked) => update(shop, asked, out).await,
         ProjectsCommand::List { json } => list(shop, *json, out).await,
         ProjectsCommand::Remove { project, yes } => remove(shop, project, *yes, out).await,
     })
@@ -72,12 +133,10 @@ pub async fn run(
 /// When there is none.
 pub async fn find(shop: &Workshop, named: &str) -> anyhow::Result<Project> {
     let projects = shop.vault().projects().await?;
-    let found = projects.into_iter().find(|p| p.id.as_str() == named || p.details.name == named);
-    match found {
-        Some(project) => Ok(project),
-        None => bail!("there is no project \"{named}\"; `countersign projects list` shows them"),
-    }
+    find::only(projects, named, &KIND, |project| (project.id.as_str(), &project.details.name))
 }
+
+const KIND: Kind = Kind { one: "project", list: "countersign projects list" };
 
 async fn add(
     shop: &Workshop,
@@ -101,6 +160,30 @@ async fn add(
         "A program that works on it: countersign api-clients add NAME --project {}",
         project.id
     )?;
+    Ok(())
+}
+
+async fn update(shop: &Workshop, asked: &Update, out: &mut impl Write) -> anyhow::Result<()> {
+    let project = find(shop, &asked.project).await?;
+    let details = asked.over(&project.details)?;
+    let picture = asked.picture()?;
+    if details == project.details && picture.is_none() {
+        bail!("say what to change: --name, --app-name, --support-email, --test-keys, --logo");
+    }
+    match shop.vault().update_project(&project.id, &details).await {
+        Ok(_) => {}
+        Err(vault::Error::Conflict(_)) => bail!("there is a project \"{}\" already", details.name),
+        Err(error) => return Err(error.into()),
+    }
+    if let Some(picture) = picture {
+        shop.vault().set_project_logo(&project.id, picture).await?;
+    }
+    note(shop, "project_updated", &details.name, project.id.as_str()).await?;
+    if asked.json {
+        let changed = Project { details, ..project };
+        return Ok(show::json(out, &as_json(&changed))?);
+    }
+    writeln!(out, "{} is changed", details.name)?;
     Ok(())
 }
 

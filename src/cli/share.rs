@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::bail;
 
-use super::{accounts, in_workshop, members, note};
+use super::{accounts, in_workshop, members, note_about};
 use crate::ids::AccountId;
 use crate::serve::{Source, Workshop};
 use crate::vault::Share;
@@ -58,14 +58,14 @@ async fn make(
     let name = &account.nickname;
     if named.is_empty() {
         shop.vault().set_shares(&account.id, &[], None).await?;
-        note(shop, "account_unshared", name.as_str(), "everybody").await?;
+        note_about(shop, &account.id, "account_unshared", name.as_str(), "everybody").await?;
         writeln!(out, "{name} is private now")?;
         return Ok(());
     }
     for (who, share) in &named {
         one(change, shop, &account.id, share).await?;
         let what = if change == Change::Share { "account_shared" } else { "account_unshared" };
-        note(shop, what, name.as_str(), who).await?;
+        note_about(shop, &account.id, what, name.as_str(), who).await?;
         let said = if change == Change::Share { "may use" } else { "may not use" };
         writeln!(out, "{who} {said} {name} now")?;
     }

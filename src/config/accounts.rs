@@ -19,6 +19,7 @@ pub(super) type Accounts = BTreeMap<String, Option<Read>>;
 pub(super) struct Read {
     pub(super) account: Account,
     pub(super) origins: Vec<Origin>,
+    pub(super) open: Vec<HostPattern>,
 }
 
 pub(super) fn read(table: &Table<'_>, base: &Path, catalog: &Catalog) -> Accounts {
@@ -55,7 +56,7 @@ fn account(
     account.check_complete(table, auth);
     check_supported(table, auth);
     match account.origins_of(auth) {
-        Ok(origins) => Some(Read { account, origins }),
+        Ok(origins) => Some(Read { account, origins, open: open_hosts(auth) }),
         Err(error) => {
             table.say(error);
             None
@@ -191,18 +192,13 @@ fn check(field: Option<&Field>, text: &str, value: &Value<'_>) {
 }
 
 fn hosts_need(auth: &Auth) -> BTreeSet<&str> {
-    auth.hosts.iter().flat_map(|pattern| pattern.host.holes()).collect()
+    closed_hosts(auth).flat_map(|pattern| pattern.host.holes()).collect()
 }
 
 /// Everything without which no request can be sent.
 fn needed(auth: &Auth) -> BTreeSet<&str> {
     let mut names = hosts_need(auth);
     names.extend(holes(auth, false));
-    let signs = auth.attach.iter().any(|one| matches!(one, Attachment::Signature(_)));
-    if signs {
-        let asked = |field: &&Field| field.is_asked() && !field.optional;
-        names.extend(auth.fields.iter().filter(asked).map(|field| field.name.as_str()));
-    }
     names
 }
 
@@ -214,31 +210,8 @@ fn optional(auth: &Auth) -> BTreeSet<&str> {
 fn holes(auth: &Auth, optional: bool) -> BTreeSet<&str> {
     let exceptions = auth.exceptions.iter().flat_map(|exception| &exception.attach);
     let all = auth.attach.iter().chain(exceptions);
-    let wanted = all.filter(|one| is_optional(one) == optional);
-    wanted
-        .flat_map(templates)
-        .flat_map(inject::Template::holes)
-        .map(|name| base(auth, name))
-        .collect()
-}
-
-fn is_optional(attachment: &Attachment) -> bool {
-    match attachment {
-        Attachment::Header { optional, .. } | Attachment::Query { optional, .. } => *optional,
-        _ => false,
-    }
-}
-
-fn templates(attachment: &Attachment) -> Vec<&inject::Template> {
-    match attachment {
-        Attachment::Header { value, .. }
-        | Attachment::Query { value, .. }
-        | Attachment::Cookie { value, .. }
-        | Attachment::Body { value, .. } => vec![value],
-        Attachment::Basic { username, password } => vec![username, password],
-        Attachment::Path { segment, .. } => vec![segment],
-        Attachment::Static { .. } | Attachment::Signature(_) => Vec::new(),
-    }
+    let wanted = all.flat_map(Attachment::fields).filter(|(_, may_miss)| *may_miss == optional);
+    wanted.map(|(name, _)| base(auth, name)).collect()
 }
 
 /// `team.id` is a part of the field `team`.
@@ -329,13 +302,22 @@ impl Account {
 pub fn origins(auth: &Auth, fields: &BTreeMap<String, String>) -> Result<Vec<Origin>, String> {
     let value_of = |name: &str| fields.get(name).map(String::as_str);
     let render = |pattern: &HostPattern| pattern.render(value_of);
-    auth.hosts.iter().map(|pattern| render(pattern).map_err(|error| error.to_string())).collect()
+    closed_hosts(auth).map(|pattern| render(pattern).map_err(|error| error.to_string())).collect()
+}
+
+fn closed_hosts(auth: &Auth) -> impl Iterator<Item = &HostPattern> {
+    auth.hosts.iter().filter(|pattern| !pattern.is_open())
+}
+
+/// Those of which no account says a part, but every request.
+pub fn open_hosts(auth: &Auth) -> Vec<HostPattern> {
+    auth.hosts.iter().filter(|pattern| pattern.is_open()).cloned().collect()
 }
 
 /// Those of them that the catalog alone does not know: where a field is the whole host.
 pub fn origins_brought(auth: &Auth, fields: &BTreeMap<String, String>) -> Vec<Origin> {
     let value_of = |name: &str| fields.get(name).map(String::as_str);
-    let whole = auth.hosts.iter().filter(|pattern| pattern.host.is_whole());
+    let whole = closed_hosts(auth).filter(|pattern| pattern.host.is_whole());
     whole.filter_map(|pattern| pattern.render(value_of).ok()).collect()
 }
 
@@ -354,8 +336,8 @@ fn missing(name: &str, field: Option<&Field>) -> String {
 /// What no version of the values could make work.
 fn check_supported(table: &Table<'_>, auth: &Auth) {
     let dummy = |name: &str| (name.to_owned(), Secret::from("x".to_owned()));
-    let all = auth.attach.iter().flat_map(templates).flat_map(inject::Template::holes);
-    let properties: Properties = all.map(dummy).collect();
+    let all = auth.attach.iter().flat_map(Attachment::fields);
+    let properties: Properties = all.map(|(name, _)| dummy(name)).collect();
     if let Err(error @ inject::Error::Unsupported(_)) = inject::prepare(&auth.attach, &properties) {
         let others = listed([auth.id.as_str()]);
         table.say(format!("{error} (authentication {others})"));

@@ -108,6 +108,7 @@ impl<'w> World<'w> {
             caller: id.clone(),
             mode,
             bindings,
+            lapsed: Vec::new(),
             rules: rules.into(),
             kept: Kept::InFile,
         };
@@ -287,6 +288,7 @@ fn binding(read: &super::accounts::Read) -> Binding {
         id: id.clone(),
         app: app.clone(),
         hosts,
+        open: read.open.clone(),
         paths: Vec::new(),
         default: false,
     }

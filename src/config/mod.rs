@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
-pub use accounts::{origins, origins_brought};
+pub use accounts::{open_hosts, origins, origins_brought};
 pub use draft::Draft;
 pub use rules::{RuleEffect, RuleText, rules_from_json, rules_to_json};
 pub use values::duration;

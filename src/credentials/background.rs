@@ -100,6 +100,7 @@ impl Keeper {
             self.telemetry.event(&AuditEvent::Administered {
                 what: &note.what,
                 subject: &note.subject,
+                account: note.account.as_ref(),
                 detail: &note.detail,
                 by: &note.by,
                 since: now.duration_since(note.at).unwrap_or_default(),

@@ -11,7 +11,7 @@ use crate::config::SecretRef;
 use crate::inject::Properties;
 use crate::secret::Secret;
 use crate::sources;
-use crate::telemetry::{AuditEvent, Refresh, Telemetry};
+use crate::telemetry::{AccountRef, AuditEvent, Refresh, Telemetry};
 
 /// An origin that answers 401 to everything may not make us run a command for each request.
 const MIN_BETWEEN_FORCED_READS: Duration = Duration::from_secs(10);
@@ -73,7 +73,8 @@ impl Slot {
     async fn read_and_tell(&self, telemetry: &Telemetry) -> Result<Attachable, Error> {
         let begun = Instant::now();
         let read = self.read_declared().await;
-        let (app, account, took) = (&self.app.id, &self.account, begun.elapsed());
+        let (app, took) = (&self.app.id, begun.elapsed());
+        let account = AccountRef { nickname: &self.account, id: &self.id };
         match &read {
             Ok(_) => telemetry.event(&AuditEvent::CredentialRefreshed { app, account, took }),
             Err(error) => {
@@ -86,7 +87,7 @@ impl Slot {
                     took,
                     error,
                 });
-                tracing::warn!(%account, %error, "credential could not be read again");
+                tracing::warn!(account = %self.account, %error, "credential could not be read again");
             }
         }
         read

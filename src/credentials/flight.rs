@@ -252,7 +252,8 @@ impl Flight<'_> {
         let account = &self.claimed.account;
         let telemetry = &self.keeper.telemetry;
         let (app, took) = (&account.app, self.begun.elapsed());
-        telemetry.event(&AuditEvent::CredentialRefreshed { app, account: &account.nickname, took });
+        let named = account.named();
+        telemetry.event(&AuditEvent::CredentialRefreshed { app, account: named, took });
         let lead =
             account.health.expires_at.and_then(|at| at.duration_since(renewed.obtained_at).ok());
         telemetry.metrics.accounts.renewed(lead.unwrap_or_default());
@@ -322,7 +323,7 @@ impl Flight<'_> {
         let result = if failed.dead { Refresh::Denied } else { Refresh::Transient };
         self.keeper.telemetry.event(&AuditEvent::CredentialFailed {
             app,
-            account: &account.nickname,
+            account: account.named(),
             result,
             took,
             error: &error.message,

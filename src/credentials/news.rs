@@ -11,8 +11,7 @@ impl Keeper {
         match &self.record {
             Record::Audit { .. } => self.telemetry.event(&AuditEvent::AccountChanged {
                 app: &account.app,
-                account: &account.nickname,
-                id: &account.id,
+                account: account.named(),
                 change,
                 detail,
             }),
@@ -54,10 +53,11 @@ impl Keeper {
     /// The file of the audit belongs to the server, which takes the note into it.
     fn leave_note(&self, account: &Account, change: AccountChange, detail: &str, by: String) {
         let what = format!("account_{}", change.as_str());
-        let (name, detail) = (account.nickname.clone(), told(account, detail));
+        let (id, name) = (account.id.clone(), account.nickname.clone());
+        let detail = told(account, detail);
         let vault = self.vault.clone();
         self.tasks.spawn(async move {
-            if let Err(error) = vault.note(&what, name.as_str(), &detail, &by).await {
+            if let Err(error) = vault.note_about(&id, &what, name.as_str(), &detail, &by).await {
                 tracing::error!(%error, what, "a note for the audit could not be left");
             }
         });

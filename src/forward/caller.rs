@@ -10,7 +10,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::refusal::Refusal;
-use crate::config::Rate;
+use crate::config::{self, Rate};
 use crate::credentials::Slot;
 use crate::ids::CallerId;
 use crate::policy::{Binding, CallerPolicy, Effect, Kept, Mode, Rule};
@@ -56,19 +56,47 @@ impl Identity {
         slot: Arc<Slot>,
         rule: &str,
     ) -> Self {
+        let (nickname, id) = (account.nickname.clone(), account.id.clone());
+        let hosts = super::stored::hosts_of(&account.fields, &slot);
         let binding = Binding {
-            account: account.nickname.clone(),
-            id: account.id.clone(),
+            account: nickname,
+            id,
             app: account.app.clone(),
-            hosts: super::stored::hosts_of(account, &slot),
+            hosts,
+            open: config::open_hosts(slot.auth()),
             paths: Vec::new(),
             default: true,
         };
+        Self::lent(name, token, binding, slot, rule)
+    }
+
+    /// The same for an account of the configuration.
+    pub fn of_declared(name: CallerId, token: TokenDigest, slot: Arc<Slot>, rule: &str) -> Self {
+        let binding = Binding {
+            account: slot.account.clone(),
+            id: slot.id.clone(),
+            app: slot.app.id.clone(),
+            hosts: super::stored::hosts_of(slot.fields(), &slot),
+            open: config::open_hosts(slot.auth()),
+            paths: Vec::new(),
+            default: true,
+        };
+        Self::lent(name, token, binding, slot, rule)
+    }
+
+    fn lent(
+        name: CallerId,
+        token: TokenDigest,
+        binding: Binding,
+        slot: Arc<Slot>,
+        rule: &str,
+    ) -> Self {
+        let selector = Some(Arc::from(binding.id.as_str()));
         let rule = Rule {
             name: Arc::from(rule),
             effect: Effect::Allow,
-            app: Some(account.app.clone()),
-            account: Some(account.id.clone()),
+            app: Some(binding.app.clone()),
+            account: Some(binding.id.clone()),
             host: None,
             methods: Vec::new(),
             paths: Vec::new(),
@@ -77,6 +105,7 @@ impl Identity {
             caller: name.clone(),
             mode: Mode::Enforce,
             bindings: vec![binding],
+            lapsed: Vec::new(),
             rules: vec![rule].into(),
             kept: Kept::InStore,
         };
@@ -87,7 +116,6 @@ impl Identity {
             expires_at: None,
             limits: Arc::new(Limits::new(None, None)),
         });
-        let selector = Some(Arc::from(account.id.as_str()));
         Self { caller, proof: Proof::Token(token), selector }
     }
 }

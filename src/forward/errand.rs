@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::Content;
 use super::exchange::Exchange;
 use super::head::{self, SOURCE};
 use super::plan::Plan;
 use super::refusal::Refusal;
+use super::signing::Reserved;
+use super::{Arrival, Content};
+use crate::catalog::Choice;
 use crate::credentials::{Current, Slot, State};
 use crate::inject::Mask;
 use crate::upstream::{Destination, RequestBody, ResponseBody};
@@ -21,13 +23,18 @@ use http_body::Body as _;
 /// A request that is ready to go, and what is needed to send it once more.
 pub(super) struct Errand {
     pub destination: Destination,
-    parts: Parts,
-    target: PathAndQuery,
-    body: Option<RequestBody>,
+    pub(super) parts: Parts,
+    pub(super) target: PathAndQuery,
+    pub(super) body: Option<RequestBody>,
     pub credential: Option<Credential>,
+    /// What is attached here is not all: a body or a signature is still to come.
+    pub(super) unfinished: Option<Choice>,
+    only_signed: bool,
     /// The head before anything was attached, kept only where a second try is possible.
     undressed: Option<(Parts, PathAndQuery)>,
     pub mask: Option<Mask>,
+    /// Held for as long as the body is in memory for its signature.
+    pub(super) room: Option<Reserved>,
 }
 
 pub(super) struct Credential {
@@ -61,8 +68,11 @@ impl Errand {
             target,
             body: Some(body),
             credential,
+            unfinished: None,
+            only_signed: false,
             undressed,
             mask: None,
+            room: None,
         };
         errand.dress()?;
         Ok(errand)
@@ -84,6 +94,8 @@ impl Errand {
         prepared
             .attach(&mut self.parts.headers, &mut self.target)
             .map_err(|_| Refusal::Attach { account: account() })?;
+        self.unfinished = prepared.has_more().then_some(choice);
+        self.only_signed = prepared.only_signs();
         self.mask = slot.auth().scrub.then(|| prepared.mask().clone());
         Ok(())
     }
@@ -97,6 +109,8 @@ impl Errand {
             credential.current = credential.slot.current().clone();
         }
         self.dress()?;
+        // Only what has no body is sent twice.
+        self.finish_with(&[])?;
         Ok(true)
     }
 
@@ -107,6 +121,11 @@ impl Errand {
         *request.uri_mut() = Uri::from(self.target.clone());
         *request.headers_mut() = std::mem::take(&mut self.parts.headers);
         Ok(request)
+    }
+
+    pub(super) fn arrive(self, response: Response<ResponseBody>) -> Result<Arrival, Refusal> {
+        let response = self.undress(response)?;
+        Ok(Arrival::Answer { response, mask: self.mask, signed: self.only_signed })
     }
 
     /// Makes the origin's answer fit for the client.

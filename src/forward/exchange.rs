@@ -10,11 +10,12 @@ use http::{Method, StatusCode};
 
 use super::caller::Place;
 use super::refusal::Refusal;
+use crate::credentials::Slot;
 use crate::host::Host;
 use crate::ids::{AccountId, AppId, CallerId, RequestId};
 use crate::telemetry::{
-    Active, AuditEvent, Door, Metrics, Outcome, RequestRecord, Scope, Telemetry, Tunnel,
-    TunnelMode, UNAUTHENTICATED, UpstreamErrorKind,
+    AccountRef, Active, AuditEvent, Door, Metrics, Outcome, RequestRecord, Scope, Telemetry,
+    Tunnel, TunnelMode, UNAUTHENTICATED, UpstreamErrorKind,
 };
 use crate::upstream::ErrorKind;
 
@@ -29,7 +30,7 @@ pub struct Exchange {
     client: IpAddr,
     caller: Option<CallerId>,
     app: Option<AppId>,
-    account: Option<AccountId>,
+    account: Option<Named>,
     rule: Option<Arc<str>>,
     would_deny: Option<&'static str>,
     method: Method,
@@ -48,6 +49,22 @@ pub struct Exchange {
     /// Counts as in flight until dropped.
     _active: Active,
     place: Option<Place>,
+}
+
+/// An account, as it was called when it was chosen.
+struct Named {
+    nickname: AccountId,
+    id: AccountId,
+}
+
+impl Named {
+    fn of(slot: &Slot) -> Self {
+        Self { nickname: slot.account.clone(), id: slot.id.clone() }
+    }
+
+    fn as_ref(&self) -> AccountRef<'_> {
+        AccountRef { nickname: &self.nickname, id: &self.id }
+    }
 }
 
 /// Kept as the client sent it, without copying; an own text where a credential had to be cut out.
@@ -109,12 +126,12 @@ impl Exchange {
     pub fn decided(
         &mut self,
         app: Option<&AppId>,
-        account: Option<&AccountId>,
+        account: Option<&Slot>,
         rule: Option<Arc<str>>,
         would_deny: Option<&'static str>,
     ) {
         self.app = app.cloned();
-        self.account = account.cloned();
+        self.account = account.map(Named::of);
         self.rule = rule;
         self.would_deny = would_deny;
         self.outcome =
@@ -224,7 +241,7 @@ impl Exchange {
             client: Some(self.client),
             caller: self.caller.as_ref(),
             app: self.app.as_ref(),
-            account: self.account.as_ref(),
+            account: self.account.as_ref().map(Named::as_ref),
             rule: self.rule.as_deref(),
             would_deny: self.would_deny,
             method: &self.method,
@@ -287,7 +304,9 @@ impl Refusal {
                 Some("authority")
             }
             Self::Upstream(error) if error.kind() == ErrorKind::Refused => Some("address"),
-            Self::Credential { .. } | Self::Attach { .. } => Some("no_credential"),
+            Self::Credential { .. } | Self::Attach { .. } | Self::Unsignable { .. } => {
+                Some("no_credential")
+            }
             Self::Unrecorded => Some("audit_unavailable"),
             _ => None,
         }

@@ -9,7 +9,7 @@ use super::world::World;
 use crate::catalog::HostIndex;
 use crate::config::{Config, Untouched};
 use crate::host::Authority;
-use crate::ids::{AccountId, AppId};
+use crate::ids::AccountId;
 use crate::policy::{self, CallerPolicy, Explanation, Question};
 
 /// What, beside the caller's own rules, a decision rests on.
@@ -64,10 +64,10 @@ pub fn explain(
             ));
         }
     };
-    let bound = |app: &&AppId| caller.bindings.iter().any(|binding| binding.app == **app);
-    let app = app.filter(|app| ground.unbound == Untouched::Deny || bound(app));
+    let app = app.filter(|app| ground.unbound == Untouched::Deny || caller.holds(app));
     // What countersign sees of https:// to a host of no app is the tunnel.
-    let whole_host_is_nobodys = ground.index.claims(&target.host).is_empty();
+    let claims = ground.index.claims_for(&target.host, |app| caller.holds(app));
+    let whole_host_is_nobodys = claims.is_empty();
     let method = if whole_host_is_nobodys && target.secure { &Method::CONNECT } else { method };
     let question = Question { method, host: &target.host, port, path: &path, app, selector };
     Ok(policy::explain(caller, &question, ground.unmatched == Untouched::Tunnel))

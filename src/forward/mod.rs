@@ -16,6 +16,7 @@ mod plan;
 mod refusal;
 mod registry;
 mod scrub;
+mod signing;
 mod splice;
 mod stored;
 mod websocket;
@@ -58,6 +59,7 @@ use crate::upstream::{Client, ResponseBody};
 use errand::Errand;
 use head::Wish;
 use scrub::Scrub;
+use signing::Room;
 use websocket::{Pending, Ready};
 
 /// What all doors share.
@@ -68,6 +70,7 @@ pub struct Forwarder {
     pub guesses: Guesses,
     pub registry: Arc<Registry>,
     pub settings: Settings,
+    room: Room,
     seed: u64,
     count: AtomicU64,
 }
@@ -116,6 +119,7 @@ impl Forwarder {
             guesses: Guesses::new(),
             registry: Arc::default(),
             settings,
+            room: Room::default(),
             // Makes the ids of two processes differ.
             seed: random::bits(),
             count: AtomicU64::new(0),
@@ -169,10 +173,13 @@ impl Forwarder {
             },
         );
         match self.journey(world, inbound, target, &mut exchange).await {
-            Ok(Arrival::Answer { response, mask }) => {
+            Ok(Arrival::Answer { response, mask, signed }) => {
                 let (mut head, body) = response.into_parts();
                 let empty = body.is_end_stream();
-                let scrub = mask.and_then(|mask| Scrub::of(&mask, &mut head, empty));
+                let scrub = mask.and_then(|mask| match signed {
+                    false => Scrub::of(&mask, &mut head, empty),
+                    true => Scrub::of_signed(&mask, &mut head, empty),
+                });
                 Response::from_parts(head, Body::origin(body, exchange, scrub))
             }
             Ok(Arrival::Switch { response, pending }) => {
@@ -230,19 +237,22 @@ impl Forwarder {
             head::add_via(&mut parts, self.upstream.pseudonym());
         }
         let mut errand = Errand::new(&plan, parts, target, body, exchange)?;
+        if errand.unfinished.is_some() {
+            Box::pin(errand.finish(&self.room, self.settings.idle_timeout)).await?;
+        }
         exchange.record_first().await?;
         if wish == Wish::WebSocket {
             let place = caller.admit_tunnel(self.settings.max_tunnels_per_caller)?;
             let claim = Claim {
                 identity: identity.clone(),
-                account: plan.slot.as_ref().map(|slot| slot.account.clone()),
+                account: plan.slot.as_ref().map(|slot| slot.id.clone()),
             };
             return Box::pin(self.switch(errand, exchange, Pending { upgrade, claim, place }))
                 .await;
         }
         let response = self.send(&mut errand, exchange).await?;
         let response = self.once_more_if_stale(response, &mut errand, exchange).await?;
-        Ok(Arrival::Answer { response: errand.undress(response)?, mask: errand.mask })
+        errand.arrive(response)
     }
 
     /// What every door checks first: a head that can be read in one way, and that this proxy has
@@ -308,7 +318,7 @@ impl Forwarder {
         errand.destination.http1_only = true;
         let mut response = self.send(&mut errand, exchange).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Arrival::Answer { response: errand.undress(response)?, mask: errand.mask });
+            return errand.arrive(response);
         }
         let agreed = response.headers().get(UPGRADE);
         if !agreed.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
@@ -339,6 +349,7 @@ enum Arrival {
     Answer {
         response: Response<ResponseBody>,
         mask: Option<Mask>,
+        signed: bool,
     },
     /// Answered here, on the origin's behalf.
     Own(Response<Body>),
@@ -366,7 +377,7 @@ fn take_selector(parts: &mut Parts, identity: &Identity) -> Result<Option<Arc<st
 fn note(plan: &Plan, exchange: &mut Exchange) {
     exchange.decided(
         plan.app.as_deref().map(|app| &app.id),
-        plan.slot.as_deref().map(|slot| &slot.account),
+        plan.slot.as_deref(),
         plan.rule.clone(),
         plan.would_deny.as_ref().map(crate::policy::Denial::reason),
     );

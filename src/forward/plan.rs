@@ -81,7 +81,8 @@ pub fn plan(
 /// A host that only an account of this caller knows, `gitlab.acme.example`, and that is in no
 /// snapshot because the account is nobody's who sends requests by himself.
 fn brought<'a>(world: &World, caller: &'a Caller, target: &Target) -> Option<(&'a Arc<App>, u16)> {
-    if !world.index.claims(&target.host).is_empty() {
+    let claims = world.index.claims_for(&target.host, |app| caller.policy.holds(app));
+    if !claims.is_empty() {
         return None;
     }
     let owner_at = |port: u16| {
@@ -115,7 +116,7 @@ pub fn locate<'a>(
     path: &'a str,
     selector: Option<&str>,
 ) -> Located<'a> {
-    let claims = index.claims(&target.host);
+    let claims = index.claims_for(&target.host, |app| caller.holds(app));
     if claims.is_empty() {
         return Located::OfNoApp;
     }

@@ -11,6 +11,7 @@ use super::head::SOURCE;
 use crate::credentials::{Remedy, Unavailable};
 use crate::host::{Host, Invalid};
 use crate::ids::{AccountId, CallerId, RequestId};
+use crate::inject::SignError;
 use crate::policy::Denial;
 use crate::upstream;
 
@@ -69,6 +70,18 @@ pub enum Refusal {
     Credential { account: AccountId, reason: Unavailable },
     #[error("the credential of {account} cannot be attached to this URL")]
     Attach { account: AccountId },
+    #[error("this request cannot be signed for {account}: {source}")]
+    Unsignable { account: AccountId, source: SignError },
+    #[error(
+        "the signature that {account} needs covers the body, and this one is larger than the {} MiB \
+             that are read for that. A body whose SHA-256 the request names in x-amz-content-sha256 \
+             is streamed, whatever its size", max_bytes >> 20
+    )]
+    BodyTooLarge { account: AccountId, max_bytes: usize },
+    #[error("the body stopped coming before it could be signed")]
+    BodyLate,
+    #[error("too many bodies are being read to be signed; try again")]
+    BodiesBusy,
     #[error("no app is called \"{app}\"; see `countersign apps list`")]
     NoSuchApp { app: String },
     #[error("this use could not be recorded, and audit.strict is on; nothing was sent")]
@@ -112,6 +125,10 @@ impl Refusal {
             },
             Self::Unrecorded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::Unsignable { .. } => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyLate => StatusCode::REQUEST_TIMEOUT,
+            Self::BodiesBusy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Attach { .. } | Self::OriginSaid407 | Self::BadUpgrade => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) => upstream_status(error),
         }
@@ -140,6 +157,10 @@ impl Refusal {
                 Remedy::Reconnect => "account_dead",
             },
             Self::Attach { .. } => "attach",
+            Self::Unsignable { .. } => "unsignable",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyLate => "body_late",
+            Self::BodiesBusy => "bodies_busy",
             Self::NoSuchApp { .. } => "no_such_app",
             Self::Unrecorded => "unrecorded",
             Self::Loop => "loop",
@@ -189,7 +210,9 @@ impl Refusal {
                     problem["reconnect"] = json!(reason.link.as_ref().unwrap_or(&command));
                 }
             }
-            Self::Attach { account } => problem["account"] = json!(account),
+            Self::Attach { account }
+            | Self::Unsignable { account, .. }
+            | Self::BodyTooLarge { account, .. } => problem["account"] = json!(account),
             _ => {}
         }
     }
@@ -221,6 +244,7 @@ impl Refusal {
             Self::RateLimited { retry_after_s, .. } => Some(*retry_after_s),
             Self::TooManyGuesses => Some(60),
             Self::Busy { .. } | Self::TooManyTunnels { .. } | Self::Unrecorded => Some(1),
+            Self::BodiesBusy => Some(1),
             Self::Credential { reason, .. } => match reason.remedy {
                 Remedy::Wait { seconds } => Some(seconds),
                 Remedy::Reconnect => None,

@@ -47,7 +47,7 @@ pub struct Activity {
 /// On whose behalf something stays open without asking again.
 pub struct Claim {
     pub identity: Identity,
-    /// The account whose credential opened it.
+    /// The id of the account whose credential opened it.
     pub account: Option<AccountId>,
 }
 
@@ -109,7 +109,7 @@ impl Claim {
     fn holds(&self, world: &World) -> bool {
         let Some(now) = world.renewed(&self.identity) else { return false };
         let bound = |account: &AccountId| {
-            now.caller.policy.bindings.iter().any(|binding| binding.account == *account)
+            now.caller.policy.bindings.iter().any(|binding| binding.id == *account)
         };
         self.account.as_ref().is_none_or(bound)
     }

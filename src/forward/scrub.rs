@@ -51,6 +51,13 @@ impl Scrub {
         (!empty).then(|| Self { mask: mask.clone(), source, held: BytesMut::new() })
     }
 
+    /// The same where a coding stays as it is. What S3 sends comes with a checksum of its bytes; and
+    /// what was sent there is no secret, but a signature that holds for that request alone.
+    pub fn of_signed(mask: &Mask, head: &mut Parts, empty: bool) -> Option<Self> {
+        let is_plain = Coding::of(&head.headers).is_some_and(|codings| codings.is_empty());
+        if is_plain { Self::of(mask, head, empty) } else { None }
+    }
+
     /// Gives it what came; only once all that came before has been pulled.
     pub fn push(&mut self, chunk: Bytes) {
         match &mut self.source {
@@ -259,6 +266,16 @@ mod tests {
                 (head.headers.len(), &head.headers[ETAG]),
                 (3, &"\"a\"".parse().expect("a tag"))
             );
+        }
+    }
+
+    #[test]
+    fn the_answer_to_a_signed_request_keeps_its_coding() {
+        for (coding, searched) in [("gzip", false), ("identity", true), ("compress", false)] {
+            let fields = [("content-type", "text/plain"), ("content-encoding", coding)];
+            let mut head = head(200, &fields);
+            assert_eq!(Scrub::of_signed(&mask(), &mut head, false).is_some(), searched, "{coding}");
+            assert_eq!(head.headers[CONTENT_ENCODING], coding);
         }
     }
 

@@ -11,11 +11,10 @@ use crate::catalog::{App, Origin};
 use crate::config::{self, Rate, Token, rules_from_json};
 use crate::credentials::{self, Keeper, Slot};
 use crate::host::Host;
-use crate::ids::{AccountId, CallerId, MemberId};
-use crate::policy::access::{Operation, may};
-use crate::policy::{Binding, CallerPolicy, Kept, Mode, Rule};
+use crate::ids::{AccountId, CallerId};
+use crate::policy::{Binding, CallerPolicy, Kept, Lapse, Lapsed, Mode, Rule};
 use crate::secret::TokenDigest;
-use crate::vault::{self, Account, Filter, Member, Shares, Vault};
+use crate::vault::{self, Account, Filter, Lenders, Vault};
 
 /// What the store held at one moment, of what requests need.
 #[derive(Default)]
@@ -47,9 +46,11 @@ impl Stored {
         let bindings = vault.bindings().await?;
         let wanted: HashSet<&AccountId> = bindings.iter().map(|binding| &binding.account).collect();
         let accounts = read_accounts(vault, &wanted).await?;
-        let access = Access::read(vault, &bindings).await?;
-        let (bindings, accounts) = access.allowed(bindings, &accounts);
-        let mut bound = HashMap::new();
+        let lenders = read_lenders(vault, &bindings).await?;
+        let mut sorted = Sorted::of(bindings, &lenders, &accounts);
+        vault.ended_bindings().await?.into_iter().for_each(|ended| sorted.ended(ended));
+        let accounts = sorted.lent(accounts);
+        let (mut bound, mut unusable) = (HashMap::new(), HashMap::new());
         for accounts in accounts.chunks(AT_ONCE) {
             let slots = join_all(accounts.iter().map(|account| keeper.slot(account))).await;
             for (account, slot) in accounts.iter().cloned().zip(slots) {
@@ -59,21 +60,33 @@ impl Stored {
                     Err(credentials::Error::Vault { source, .. }) if source.is_transient() => {
                         return Err(source);
                     }
-                    Err(error) => tracing::warn!(%error, "account left out"),
+                    Err(error) => {
+                        tracing::warn!(%error, "account left out");
+                        unusable.insert(account.id.clone(), account);
+                    }
                 }
             }
         }
         let mut of_caller: BTreeMap<CallerId, Vec<Binding>> = BTreeMap::new();
-        for binding in &bindings {
-            let Some(held) = bound.get(&binding.account) else { continue };
-            of_caller.entry(binding.caller.clone()).or_default().push(finish(binding, held));
+        for binding in std::mem::take(&mut sorted.holding) {
+            match (bound.get(&binding.account), unusable.get(&binding.account)) {
+                (Some(held), _) => {
+                    of_caller
+                        .entry(binding.caller.clone())
+                        .or_default()
+                        .push(finish(&binding, held));
+                }
+                (None, Some(account)) => sorted.lapse(&binding.caller, account, Lapse::Unusable),
+                (None, None) => {}
+            }
         }
         let mut stored = Self::default();
         for caller in &callers {
             let bindings = of_caller.remove(&caller.name).unwrap_or_default();
+            let lapsed = sorted.lapsed.remove(&caller.name).unwrap_or_default();
             let own = tokens.iter().filter(|token| token.caller == caller.name);
             let digests = own.map(|token| Token::Digest(token.digest)).collect();
-            stored.callers.push(caller_of(caller, bindings, digests));
+            stored.callers.push(caller_of(caller, (bindings, lapsed), digests));
         }
         let ends = tokens.iter().filter_map(|token| Some((token.digest, token.expires_at?)));
         stored.token_ends = ends.collect();
@@ -95,47 +108,62 @@ impl Stored {
     }
 }
 
-/// Who may use which account: what the bindings rest on.
-struct Access {
-    members: HashMap<MemberId, Member>,
-    shares: Shares,
+/// Who may use which account. Without members' bindings there is nothing to read.
+async fn read_lenders(vault: &Vault, bindings: &[vault::Binding]) -> Result<Lenders, vault::Error> {
+    if bindings.iter().all(|binding| binding.created_by.is_none()) {
+        return Ok(Lenders::default());
+    }
+    let members = vault.members().await?.into_iter();
+    Ok(Lenders {
+        members: members.map(|member| (member.id.clone(), member)).collect(),
+        shares: vault.shares().await?.into_iter().collect(),
+    })
 }
 
-impl Access {
-    async fn read(vault: &Vault, bindings: &[vault::Binding]) -> Result<Self, vault::Error> {
-        let (mut members, mut shares) = (HashMap::new(), Shares::default());
-        if bindings.iter().any(|binding| binding.created_by.is_some()) {
-            let all = vault.members().await?;
-            members = all.into_iter().map(|member| (member.id.clone(), member)).collect();
-            shares = vault.shares().await?.into_iter().collect();
-        }
-        Ok(Self { members, shares })
-    }
+/// The bindings that hold, and those that do not, by caller.
+#[derive(Default)]
+struct Sorted {
+    holding: Vec<vault::Binding>,
+    lapsed: HashMap<CallerId, Vec<Lapsed>>,
+}
 
-    /// The bindings that hold, and the accounts that they lend.
-    fn allowed(
-        &self,
-        bindings: Vec<vault::Binding>,
-        accounts: &[Account],
-    ) -> (Vec<vault::Binding>, Vec<Account>) {
+impl Sorted {
+    fn of(bindings: Vec<vault::Binding>, lenders: &Lenders, accounts: &[Account]) -> Self {
         let by_id: HashMap<&AccountId, &Account> =
             accounts.iter().map(|account| (&account.id, account)).collect();
-        let holds = |binding: &vault::Binding| {
-            by_id.get(&binding.account).is_some_and(|account| self.holds(binding, account))
-        };
-        let bindings: Vec<_> = bindings.into_iter().filter(holds).collect();
-        let lent: HashSet<&AccountId> = bindings.iter().map(|binding| &binding.account).collect();
-        let lent = |account: &Account| lent.contains(&account.id);
-        let accounts = accounts.iter().filter(|account| lent(account)).cloned().collect();
-        (bindings, accounts)
+        let mut sorted = Self::default();
+        for binding in bindings {
+            // One whose account is deleted at this moment is gone at the next reading.
+            let Some(account) = by_id.get(&binding.account) else { continue };
+            match lenders.lapse(&binding, account) {
+                None => sorted.holding.push(binding),
+                Some(why) => sorted.lapse(&binding.caller, account, why),
+            }
+        }
+        sorted
     }
 
-    /// A binding holds for as long as the member who made it may bind the account: whoever loses
-    /// an account takes it from all callers to which they gave it (DESIGN.md §9).
-    fn holds(&self, binding: &vault::Binding, account: &Account) -> bool {
-        let Some(by) = &binding.created_by else { return true };
-        let member = self.members.get(by).filter(|member| member.disabled_at.is_none());
-        member.is_some_and(|member| may(self.shares.standing(member, account), Operation::Bind))
+    fn lapse(&mut self, caller: &CallerId, account: &Account, why: Lapse) {
+        let lapsed = Lapsed {
+            account: Some(account.nickname.clone()),
+            id: account.id.clone(),
+            app: account.app.clone(),
+            why,
+        };
+        self.lapsed.entry(caller.clone()).or_default().push(lapsed);
+    }
+
+    fn ended(&mut self, ended: vault::EndedBinding) {
+        let vault::EndedBinding { caller, account: id, app } = ended;
+        let lapsed = Lapsed { account: None, id, app, why: Lapse::Deleted };
+        self.lapsed.entry(caller).or_default().push(lapsed);
+    }
+
+    /// The accounts that are lent.
+    fn lent(&self, accounts: Vec<Account>) -> Vec<Account> {
+        let lent: HashSet<&AccountId> =
+            self.holding.iter().map(|binding| &binding.account).collect();
+        accounts.into_iter().filter(|account| lent.contains(&account.id)).collect()
     }
 }
 
@@ -162,8 +190,8 @@ const AT_ONCE: usize = 32;
 const FEW: usize = 32;
 
 /// Where an account's credential may go. Whose fields give no host has none.
-pub(super) fn hosts_of(account: &Account, slot: &Slot) -> Vec<(Host, u16)> {
-    let origins = config::origins(slot.auth(), &account.fields).unwrap_or_default();
+pub(super) fn hosts_of(fields: &BTreeMap<String, String>, slot: &Slot) -> Vec<(Host, u16)> {
+    let origins = config::origins(slot.auth(), fields).unwrap_or_default();
     let mut hosts: Vec<_> = origins.into_iter().map(|origin| (origin.host, origin.port)).collect();
     hosts.sort();
     hosts.dedup();
@@ -172,13 +200,14 @@ pub(super) fn hosts_of(account: &Account, slot: &Slot) -> Vec<(Host, u16)> {
 
 fn finish(binding: &vault::Binding, held: &Bound) -> Binding {
     let Bound { account, slot } = held;
-    let hosts = hosts_of(account, slot);
+    let hosts = hosts_of(&account.fields, slot);
     let paths = binding.paths.iter().filter_map(|path| path.parse().ok()).collect::<Vec<_>>();
     Binding {
         account: account.nickname.clone(),
         id: account.id.clone(),
         app: account.app.clone(),
         hosts,
+        open: config::open_hosts(slot.auth()),
         // A path rule that does not parse must not make the binding wider than it was meant.
         default: binding.is_default && paths.len() == binding.paths.len(),
         paths,
@@ -187,7 +216,7 @@ fn finish(binding: &vault::Binding, held: &Bound) -> Binding {
 
 fn caller_of(
     caller: &vault::StoredCaller,
-    bindings: Vec<Binding>,
+    (bindings, lapsed): (Vec<Binding>, Vec<Lapsed>),
     tokens: Vec<Token>,
 ) -> config::Caller {
     let details = &caller.details;
@@ -195,6 +224,7 @@ fn caller_of(
         caller: caller.name.clone(),
         mode: mode_of(caller),
         bindings,
+        lapsed,
         rules: rules_of(caller).into(),
         kept: Kept::InStore,
     };

@@ -4,9 +4,12 @@
 //! checks the result; it runs when a value changes. [`Prepared::attach`] puts the finished values
 //! into a head; it runs on every request. The caller's own value in the same place is replaced,
 //! and so is one that a server would read as the same (`X_Api_Key` for `X-Api-Key`,
-//! `api%5fkey` for `api_key`). Everything else in the URL is kept byte for byte.
+//! `api%5fkey` for `api_key`). Everything else in the URL is kept byte for byte. [`Prepared::finish`]
+//! follows where the app wants something in the body, or a signature, which covers all the rest.
 
+mod body;
 mod mask;
+mod sign;
 mod target;
 mod template;
 
@@ -17,10 +20,15 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use mask::Mask;
+pub use sign::{
+    Algorithm, AwsSigV4, Encoding, Error as SignError, Head, Hmac, KeyEncoding, Moment, OAuth1,
+    OAuth1Method, Place, Signature, Unit,
+};
 pub use target::strip_segment;
 pub use template::{Error as TemplateError, Properties, Template};
 
 use crate::secret::Secret;
+use sign::Signer;
 
 /// One place in a request where an app wants a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,15 +79,6 @@ pub enum When {
     Always,
 }
 
-/// The signature schemes that an app definition can name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Signature {
-    AwsSigV4 { service: Option<String>, region: Option<String> },
-    OAuth1 { method: String },
-    Hmac { algorithm: String },
-    Digest,
-}
-
 /// Longest rendered value. Origins refuse heads above 8 to 16 kB, so more is a mistake.
 const MAX_VALUE_BYTES: usize = 8 * 1024;
 
@@ -97,6 +96,8 @@ pub enum Error {
     TooLong { place: String },
     #[error("{0} is understood in a definition, but this version cannot send it")]
     Unsupported(&'static str),
+    #[error("the key for the signature is not in the encoding that the definition says")]
+    Key,
     #[error("the user name of HTTP Basic may not contain ':' (RFC 7617 §2)")]
     ColonInUserName,
 }
@@ -109,7 +110,17 @@ pub struct Prepared {
     cookies: Vec<(String, Secret)>,
     query: Vec<(String, Secret)>,
     segments: Vec<target::Segment>,
+    body: Vec<body::Field>,
+    signer: Option<Signer>,
     mask: Mask,
+}
+
+/// What [`Prepared::finish`] made.
+pub struct Finished {
+    /// What must not come back in an answer: a signature that is seen can be sent by somebody else.
+    pub mask: Mask,
+    /// Goes out in place of the caller's.
+    pub body: Option<Vec<u8>>,
 }
 
 /// Renders `attachments` with an account's values.
@@ -158,8 +169,17 @@ impl Prepared {
             Attachment::Static { name, value, when } => {
                 self.companions.push((name.clone(), value.clone(), *when));
             }
-            Attachment::Body { .. } => return Err(Error::Unsupported("a credential in the body")),
-            Attachment::Signature(kind) => return Err(Error::Unsupported(kind.name())),
+            Attachment::Body { name, value } => {
+                let text = value.render(properties)?;
+                check(text.expose(), &format!("body field {name}"))?;
+                self.hide(value, &text, properties);
+                self.body.push((name.clone(), text));
+            }
+            Attachment::Signature(signature) => {
+                let (signer, hidden) = signature.prepare(properties)?;
+                hidden.iter().for_each(|secret| self.mask.add(secret));
+                self.signer = Some(signer);
+            }
         }
         Ok(())
     }
@@ -236,8 +256,59 @@ impl Prepared {
             && self.companions == other.companions
             && pairs(&self.cookies, &other.cookies)
             && pairs(&self.query, &other.query)
+            && pairs(&self.body, &other.body)
             && self.segments.len() == other.segments.len()
             && self.segments.iter().zip(&other.segments).all(|(a, b)| a.same_as(b))
+            && match (&self.signer, &other.signer) {
+                (Some(a), Some(b)) => a.same_as(b),
+                (None, None) => true,
+                _ => false,
+            }
+    }
+
+    /// Whether a request still has to be [finished](Self::finish) after it was attached to.
+    pub fn has_more(&self) -> bool {
+        self.signer.is_some() || !self.body.is_empty()
+    }
+
+    /// Whether nothing that is sent is worth anything to somebody else: the secret stays here, and a
+    /// signature of AWS's kind holds for one request, for some minutes.
+    pub fn only_signs(&self) -> bool {
+        let bare = self.headers.is_empty() && self.cookies.is_empty() && self.query.is_empty();
+        bare && self.segments.is_empty()
+            && self.body.is_empty()
+            && matches!(self.signer, Some(Signer::Aws(_)))
+    }
+
+    /// Whether the body's own bytes matter, so that they have to be here first.
+    ///
+    /// # Errors
+    /// When the request cannot be signed at all.
+    pub fn needs_body(&self, head: &Head<'_>) -> Result<bool, SignError> {
+        let signs = |signer: &Signer| signer.needs_body(head);
+        Ok(!self.body.is_empty() || self.signer.as_ref().map_or(Ok(false), signs)?)
+    }
+
+    /// Puts the credential into the body, and signs the request as it is then. `body` is all of it
+    /// where [`Self::needs_body`] said so, and is not looked at otherwise.
+    ///
+    /// # Errors
+    /// When the request cannot be signed, or its body has no place for the credential; nothing may
+    /// be sent then.
+    pub fn finish(
+        &self,
+        head: &mut Head<'_>,
+        body: &[u8],
+        moment: &Moment,
+    ) -> Result<Finished, SignError> {
+        // A request without a body has no place for it, and needs none: it only reads.
+        let fills = !self.body.is_empty() && !(body.is_empty() && head.method.is_safe());
+        let filled = fills.then(|| body::filled(head.headers, body, &self.body)).transpose()?;
+        let mut mask = self.mask.clone();
+        if let Some(signer) = &self.signer {
+            mask.add(&signer.sign(head, filled.as_deref().unwrap_or(body), moment)?);
+        }
+        Ok(Finished { mask, body: filled })
     }
 
     /// What must not come back in an answer.
@@ -246,15 +317,29 @@ impl Prepared {
     }
 }
 
-impl Signature {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::AwsSigV4 { .. } => "AWS Signature Version 4",
-            Self::OAuth1 { .. } => "OAuth 1.0a",
-            Self::Hmac { .. } => "a templated HMAC",
-            Self::Digest => "HTTP Digest",
-        }
+impl Attachment {
+    /// The account's fields in it, and whether their values may be missing.
+    pub fn fields(&self) -> Vec<(&str, bool)> {
+        let templates: Vec<(&Template, bool)> = match self {
+            Self::Header { value, optional, .. } | Self::Query { value, optional, .. } => {
+                vec![(value, *optional)]
+            }
+            Self::Cookie { value, .. } | Self::Body { value, .. } => vec![(value, false)],
+            Self::Basic { username, password } => vec![(username, false), (password, false)],
+            Self::Path { segment, .. } => vec![(segment, false)],
+            Self::Static { .. } => Vec::new(),
+            Self::Signature(signature) => return signature.fields(),
+        };
+        holes_of(&templates)
     }
+}
+
+fn holes_of<'t>(templates: &[(&'t Template, bool)]) -> Vec<(&'t str, bool)> {
+    let holes = |(template, optional): &(&'t Template, bool)| {
+        let optional = *optional;
+        template.holes().into_iter().map(move |hole| (hole, optional)).collect::<Vec<_>>()
+    };
+    templates.iter().flat_map(holes).collect()
 }
 
 fn push_cookie(line: &mut Vec<u8>, pair: &[u8]) {

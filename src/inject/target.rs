@@ -114,6 +114,15 @@ fn push_path(out: &mut String, path: &str, segments: &[Segment]) {
     }
 }
 
+/// A form with the credentials in it.
+pub fn rewrite_form(form: &str, fields: &[(String, Secret)]) -> String {
+    let coded = |(name, value): &(String, Secret)| (name.clone(), encode_query_value(value));
+    let fields: Vec<_> = fields.iter().map(coded).collect();
+    let mut out = String::with_capacity(form.len() + 64);
+    push_query(&mut out, Some(form).filter(|form| !form.is_empty()), &fields);
+    out.split_off(1)
+}
+
 fn push_query(out: &mut String, theirs: Option<&str>, ours: &[(String, Secret)]) {
     let mut separator = '?';
     let mut used = vec![false; ours.len()];

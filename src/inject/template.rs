@@ -1,6 +1,7 @@
 //! Texts with `{field}` holes, as app definitions write them: `Bearer {oauth_access_token}`,
 //! `base64({client_id}:{client_secret})`. Parsed once, rendered when an account's values change.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -75,6 +76,12 @@ impl Template {
         self.render_with(|name| properties.get(name).map(Secret::expose))
     }
 
+    /// Fills the holes with whatever there is, and with nothing where there is nothing: a request
+    /// without a query is signed, too.
+    pub fn fill<'a>(&self, value_of: &dyn Fn(&str) -> Option<Cow<'a, str>>) -> String {
+        fill_parts(&self.parts, value_of)
+    }
+
     pub fn render_with<'a>(
         &self,
         value_of: impl Fn(&str) -> Option<&'a str> + Copy,
@@ -132,6 +139,18 @@ fn collect_holes<'a>(parts: &'a [Part], found: &mut Vec<&'a str>) {
             Part::Base64(inner) => collect_holes(inner, found),
         }
     }
+}
+
+fn fill_parts<'a>(parts: &[Part], value_of: &dyn Fn(&str) -> Option<Cow<'a, str>>) -> String {
+    let mut out = String::new();
+    for part in parts {
+        match part {
+            Part::Text(text) => out.push_str(text),
+            Part::Hole(name) => out.push_str(&value_of(name).unwrap_or_default()),
+            Part::Base64(inner) => out.push_str(&STANDARD.encode(fill_parts(inner, value_of))),
+        }
+    }
+    out
 }
 
 fn render_parts<'a>(

@@ -10,7 +10,7 @@ use http::Method;
 
 use super::denial::{Asked, Denial, OwnHosts};
 use super::path::Path;
-use super::{Binding, CallerPolicy, Effect, Mode, Question, Rule};
+use super::{Binding, CallerPolicy, Effect, Lapse, Mode, Question, Rule};
 use crate::host::{Authority, Host};
 use crate::ids::{AccountId, AppId};
 
@@ -170,19 +170,26 @@ fn choose(
         (Some(_), Some(_)) => {
             one_of(here, path).map_err(|choices| Denial::Ambiguous { asked: asked(), choices })
         }
-        (None, _) => Err(match question.selector {
-            _ if of_app().next().is_none() => Denial::NotBound { asked: asked(), app: app.clone() },
-            Some(name) if named().next().is_none() => Denial::UnknownAccount {
+        (None, _) => Err(match (question.selector, lapse(policy, question, app)) {
+            _ if named().next().is_some() => {
+                let owners = named().map(|(_, b)| b.own_hosts()).collect();
+                Denial::OtherHost { asked: asked(), owners }
+            }
+            (_, Some(why)) => Denial::Lapsed { asked: asked(), app: app.clone(), why },
+            (Some(name), None) if of_app().next().is_some() => Denial::UnknownAccount {
                 asked: asked(),
                 name: name.to_owned(),
                 choices: names(of_app()),
             },
-            _ => {
-                let owners = named().map(|(_, b)| b.own_hosts()).collect();
-                Denial::OtherHost { asked: asked(), owners }
-            }
+            (_, None) => Denial::NotBound { asked: asked(), app: app.clone() },
         }),
     }
+}
+
+/// Why the account that is meant is lent no more, where it once was.
+fn lapse(policy: &CallerPolicy, question: &Question<'_>, app: &AppId) -> Option<Lapse> {
+    let mut meant = policy.lapsed.iter().filter(|l| l.app == *app && l.is_meant(question));
+    meant.next().map(|lapsed| lapsed.why)
 }
 
 /// Chooses among several accounts that all could serve, or gives back those that nothing tells
@@ -222,6 +229,7 @@ impl Binding {
 
     fn lives_at(&self, host: &Host, port: u16) -> bool {
         self.hosts.iter().any(|(own, own_port)| *own_port == port && own == host)
+            || self.open.iter().any(|pattern| pattern.admits(host, port))
     }
 
     fn own_hosts(&self) -> OwnHosts {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::path::Oddity;
-use super::{CallerPolicy, Kept, Question};
+use super::{CallerPolicy, Kept, Lapse, Question};
 use crate::host::{Authority, Host};
 use crate::ids::{AccountId, AppId, CallerId};
 
@@ -19,6 +19,8 @@ use crate::ids::{AccountId, AppId, CallerId};
 pub enum Denial {
     /// The caller has no account of the app.
     NotBound { asked: Box<Asked>, app: AppId },
+    /// The caller's binding of an account of the app holds no more.
+    Lapsed { asked: Box<Asked>, app: AppId, why: Lapse },
     /// The request named an account that the caller has not, existing or not.
     UnknownAccount { asked: Box<Asked>, name: String, choices: Vec<AccountId> },
     /// The caller's accounts of the app live on other hosts.
@@ -55,6 +57,7 @@ impl Denial {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NotBound { .. } => "not_bound",
+            Self::Lapsed { .. } => "lapsed",
             Self::UnknownAccount { .. } => "unknown_account",
             Self::OtherHost { .. } => "other_host",
             Self::Ambiguous { .. } => "ambiguous",
@@ -74,6 +77,7 @@ impl Denial {
     pub fn asked(&self) -> &Asked {
         match self {
             Self::NotBound { asked, .. }
+            | Self::Lapsed { asked, .. }
             | Self::UnknownAccount { asked, .. }
             | Self::OtherHost { asked, .. }
             | Self::Ambiguous { asked, .. }
@@ -115,6 +119,12 @@ impl fmt::Display for Denial {
                     ),
                 }
             }
+            Self::Lapsed { app, why, .. } => write!(
+                f,
+                "the binding lapsed by which caller \"{caller}\" had its {app} account: {why}; \
+                 whoever may use an account of {app} binds it:\ncountersign callers bind {caller} \
+                 ACCOUNT"
+            ),
             Self::UnknownAccount { name, choices, .. } => write!(
                 f,
                 "caller \"{caller}\" has no account called \"{}\" here; it has {}",

@@ -10,6 +10,7 @@ pub mod cases;
 mod decide;
 mod denial;
 mod explain;
+mod lapse;
 mod owner;
 mod path;
 mod pattern;
@@ -23,11 +24,13 @@ use http::Method;
 pub use decide::{Decision, Permit, decide, decide_unmatched};
 pub use denial::{Asked, Denial, OwnHosts};
 pub use explain::{Considered, Explanation, Fit, explain};
+pub use lapse::{Lapse, Lapsed};
 pub use owner::{Owner, owner};
 pub use path::Oddity;
 pub use pattern::{HostPattern, InvalidPattern, PathPattern};
 pub use rules::Rules;
 
+use crate::catalog;
 use crate::host::Host;
 use crate::ids::{AccountId, AppId, CallerId};
 
@@ -37,8 +40,17 @@ pub struct CallerPolicy {
     pub caller: CallerId,
     pub mode: Mode,
     pub bindings: Vec<Binding>,
+    /// Those that were made and hold no more.
+    pub lapsed: Vec<Lapsed>,
     pub rules: Rules,
     pub kept: Kept,
+}
+
+impl CallerPolicy {
+    /// Whether the caller has an account of `app`.
+    pub fn holds(&self, app: &AppId) -> bool {
+        self.bindings.iter().any(|binding| binding.app == *app)
+    }
 }
 
 /// Where a caller is kept, and so where it is changed.
@@ -68,6 +80,8 @@ pub struct Binding {
     /// The account's own hosts with ports, templates filled in. A request to any other host never
     /// gets this account: the token of `acme` stays away from `evil.zendesk.com`.
     pub hosts: Vec<(Host, u16)>,
+    /// Of whose hosts every request says a part: all of AWS's. What goes there holds for one host.
+    pub open: Vec<catalog::HostPattern>,
     /// Chosen for these paths before the default is considered. Empty: no path rule.
     pub paths: Vec<PathPattern>,
     pub default: bool,

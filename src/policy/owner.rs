@@ -54,6 +54,7 @@ mod tests {
             id: format!("apn_{name}").parse().expect("an id"),
             app: app.parse().expect("an app"),
             hosts: Vec::new(),
+            open: Vec::new(),
             paths: Vec::new(),
             default: *default,
         };
@@ -61,6 +62,7 @@ mod tests {
             caller: "flow".parse().expect("a caller"),
             mode: Mode::Enforce,
             bindings: accounts.iter().map(binding).collect(),
+            lapsed: Vec::new(),
             rules: Rules::from(Vec::new()),
             kept: Kept::InFile,
         }

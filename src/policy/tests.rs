@@ -22,6 +22,7 @@ fn binding(account: &str, of: &str, hosts: &[&str]) -> Binding {
         id: format!("apn_{account}").parse().expect(account),
         app: app(of),
         hosts: hosts.iter().map(|name| (host(name), 443)).collect(),
+        open: Vec::new(),
         paths: Vec::new(),
         default: false,
     }
@@ -50,7 +51,8 @@ fn rule_for(effect: Effect, patterns: &[&str]) -> Rule {
 fn policy(bindings: Vec<Binding>, rules: Vec<Rule>) -> CallerPolicy {
     let caller = "flow".parse().expect("a name");
     let rules = rules.into();
-    CallerPolicy { caller, mode: Mode::Enforce, bindings, rules, kept: Kept::InFile }
+    let lapsed = Vec::new();
+    CallerPolicy { caller, mode: Mode::Enforce, bindings, lapsed, rules, kept: Kept::InFile }
 }
 
 fn slack(rules: Vec<Rule>) -> CallerPolicy {
@@ -686,4 +688,42 @@ fn what_a_decision_costs_at_a_hundred_rules() {
         std::hint::black_box(decide(&policy, std::hint::black_box(&question)));
     }
     println!("{:?} per decision", start.elapsed() / ROUNDS);
+}
+
+#[test]
+fn a_binding_that_lapsed_is_told_only_where_it_is_meant_and_lends_nothing() {
+    let lapsed = |name: &str, app_id: &str, why| Lapsed {
+        account: Some(name.parse().expect(name)),
+        id: format!("apn_{name}").parse().expect(name),
+        app: app(app_id),
+        why,
+    };
+    let gone = lapsed("old", "slack", Lapse::NoLongerShared);
+    let none = CallerPolicy { lapsed: vec![gone.clone()], ..policy(vec![], vec![]) };
+    let beside = CallerPolicy { lapsed: vec![gone], ..slack(vec![rule(Effect::Allow)]) };
+    let elsewhere = lapsed("old", "github", Lapse::Deleted);
+    let elsewhere = CallerPolicy { lapsed: vec![elsewhere], ..policy(vec![], vec![]) };
+    for (policy, selector, expected) in [
+        (&none, None, "lapsed"),
+        (&none, Some("old"), "lapsed"),
+        (&none, Some("apn_old"), "lapsed"),
+        (&none, Some("other"), "not_bound"),
+        (&beside, None, "permit"),
+        (&beside, Some("team"), "permit"),
+        (&beside, Some("old"), "lapsed"),
+        (&beside, Some("other"), "unknown_account"),
+        (&elsewhere, None, "not_bound"),
+    ] {
+        let decision = ask(policy, Some("slack"), "GET slack.com/api", selector);
+        assert_eq!(reason(&decision), expected, "{selector:?}");
+    }
+    for why in Lapse::ALL {
+        let lapsed = vec![lapsed("payroll", "slack", why)];
+        let policy = CallerPolicy { lapsed, ..policy(vec![], vec![]) };
+        let Decision::Deny(denial) = ask(&policy, Some("slack"), "GET slack.com/", None) else {
+            panic!("{why} lends nothing")
+        };
+        let text = denial.to_string();
+        assert!(text.contains(&why.to_string()) && !text.contains("payroll"), "{text}");
+    }
 }

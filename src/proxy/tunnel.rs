@@ -91,14 +91,12 @@ fn wants_interception(world: &World, identity: &Identity, authority: &Authority)
     if authority.host.as_str() == magic::HOST {
         return true;
     }
-    let claims = world.index.claims(&authority.host);
+    let policy = &identity.caller.policy;
+    let claims = world.index.claims_for(&authority.host, |app| policy.holds(app));
     if claims.is_empty() {
         return false;
     }
-    let bound = || {
-        let bindings = &identity.caller.policy.bindings;
-        claims.ids().any(|app| bindings.iter().any(|binding| binding.app == *app))
-    };
+    let bound = || claims.ids().any(|app| policy.holds(app));
     let listed = claims.ports().any(|port| port == authority.port);
     world.unbound == Untouched::Deny || !listed || bound()
 }

@@ -47,6 +47,7 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
     let around = Surroundings {
         proxy: sockets.proxy.first().and_then(address_of),
         audit: config.audit.enabled.then(|| audit_file(&config, &options)),
+        apps_dir: config.apps_dir.clone(),
         config_file: config.file.clone(),
     };
     let workspace = workspace(&forwarder, keeper.as_ref(), &config, around).await?;

@@ -23,7 +23,7 @@ use super::chain::{Head, head_path};
 use super::lines::{Batch, Notice, Queue, Take, Writer};
 use super::metrics::{AuthFailure, Metrics, Refresh, TunnelMode};
 use super::text::{self, Fields, Stamp};
-use super::{RequestRecord, SetupError, Style};
+use super::{ACCOUNT_ID, AccountRef, RequestRecord, SetupError, Style};
 use crate::clock::{Clock, unix_ms};
 use crate::ids::{AccountId, AppId, CallerId, RequestId};
 
@@ -65,12 +65,12 @@ pub enum AuditEvent<'a> {
     },
     CredentialRefreshed {
         app: &'a AppId,
-        account: &'a AccountId,
+        account: AccountRef<'a>,
         took: Duration,
     },
     CredentialFailed {
         app: &'a AppId,
-        account: &'a AccountId,
+        account: AccountRef<'a>,
         result: Refresh,
         took: Duration,
         error: &'a str,
@@ -78,18 +78,17 @@ pub enum AuditEvent<'a> {
     /// `detail` is an error's code, or what was done.
     AccountChanged {
         app: &'a AppId,
-        account: &'a AccountId,
-        /// `apn_…`.
-        id: &'a AccountId,
+        account: AccountRef<'a>,
         change: AccountChange,
         detail: &'a str,
     },
     /// Somebody changed who may use what, or how it is kept: `what` from a closed set, such as
     /// `caller_added`; `subject` by name. It was done `since` ago, by a command perhaps, while no
-    /// server ran.
+    /// server ran. `account` is the one that it was about, if it was about one.
     Administered {
         what: &'a str,
         subject: &'a str,
+        account: Option<&'a AccountId>,
         detail: &'a str,
         by: &'a str,
         since: Duration,
@@ -189,26 +188,26 @@ impl AuditEvent<'_> {
             }
             Self::CredentialRefreshed { app, account, took } => {
                 out.name("app", app.as_str());
-                out.name("account", account.as_str());
+                account.write_fields(out);
                 out.millis("dur_ms", *took);
             }
             Self::CredentialFailed { app, account, result, took, error } => {
                 out.name("app", app.as_str());
-                out.name("account", account.as_str());
+                account.write_fields(out);
                 out.name("result", result.as_str());
                 out.millis("dur_ms", *took);
                 out.text("error", error);
             }
-            Self::AccountChanged { app, account, id, change, detail } => {
+            Self::AccountChanged { app, account, change, detail } => {
                 out.name("app", app.as_str());
-                out.name("account", account.as_str());
-                out.name("account_id", id.as_str());
+                account.write_fields(out);
                 out.name("change", change.as_str());
                 out.text("detail", detail);
             }
-            Self::Administered { what, subject, detail, by, since } => {
+            Self::Administered { what, subject, account, detail, by, since } => {
                 out.text("what", what);
                 out.text("subject", subject);
+                out.optional_name(ACCOUNT_ID, account.map(AccountId::as_str));
                 out.text("detail", detail);
                 out.text("by", by);
                 out.millis("since_ms", *since);

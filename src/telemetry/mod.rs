@@ -80,7 +80,7 @@ pub struct RequestRecord<'a> {
     pub client: Option<IpAddr>,
     pub caller: Option<&'a CallerId>,
     pub app: Option<&'a AppId>,
-    pub account: Option<&'a AccountId>,
+    pub account: Option<AccountRef<'a>>,
     /// The rule that decided.
     pub rule: Option<&'a str>,
     /// In report mode: the reason for which it would have been denied, one of [`REASONS`].
@@ -109,9 +109,29 @@ pub struct RequestRecord<'a> {
     pub error: Option<&'a str>,
 }
 
+/// An account as events name it: people read the nickname, which may be another account's tomorrow,
+/// so whoever decides by an event decides by the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountRef<'a> {
+    pub nickname: &'a AccountId,
+    /// `apn_…`, never used again.
+    pub id: &'a AccountId,
+}
+
+impl AccountRef<'_> {
+    fn write_fields(self, fields: &mut text::Fields<'_>) {
+        fields.name("account", self.nickname.as_str());
+        fields.name(ACCOUNT_ID, self.id.as_str());
+    }
+}
+
+/// The member of an entry that says which account it is about. Entries of older versions have none.
+pub const ACCOUNT_ID: &str = "account_id";
+
 /// Why a request was denied: the values of the `reason` label. Anything else counts as `other`.
 pub const REASONS: &[&str] = &[
     "not_bound",
+    "lapsed",
     "unknown_account",
     "other_host",
     "ambiguous",
@@ -274,7 +294,9 @@ impl RequestRecord<'_> {
         fields.number("port", u64::from(self.port));
         fields.path("path", self.path);
         fields.optional_name("app", self.app.map(AppId::as_str));
-        fields.optional_name("account", self.account.map(AccountId::as_str));
+        if let Some(account) = self.account {
+            account.write_fields(fields);
+        }
         fields.optional("rule", self.rule);
     }
 }

@@ -62,6 +62,11 @@ fn caller(name: &str) -> CallerId {
     name.parse().expect(name)
 }
 
+/// An account's nickname and id.
+fn names(nickname: &str, id: &str) -> (AccountId, AccountId) {
+    (nickname.parse().expect(nickname), id.parse().expect(id))
+}
+
 fn record<'a>(host: &'a str, path: &'a str) -> RequestRecord<'a> {
     RequestRecord {
         id: ID(),
@@ -95,7 +100,8 @@ fn every_event(telemetry: &Telemetry) {
     let (reason, client, took) = (AuthFailure::Invalid, None, Duration::from_millis(3));
     let (host, port, mode) = ("a\r\n.test", 443, TunnelMode::Blind);
     let tunnel = Tunnel { id: ID(), client, caller: Some(&caller), host, port, mode };
-    let (app, account) = (&app, &account);
+    let app = &app;
+    let account = AccountRef { nickname: &account, id: &account };
     let request = record(host, "/p?secret=1");
     for event in [
         AuditEvent::RequestStarted(&request),
@@ -108,13 +114,13 @@ fn every_event(telemetry: &Telemetry) {
         AuditEvent::AccountChanged {
             app,
             account,
-            id: account,
             change: AccountChange::Dead,
             detail: "re\nvoked",
         },
         AuditEvent::Administered {
             what: "caller_added",
             subject: "flow\r",
+            account: Some(account.id),
             detail: "",
             by: "a\tb",
             since: took,
@@ -331,16 +337,17 @@ async fn hostile_text_leaves_one_valid_line_per_event_in_log_and_audit() {
 #[tokio::test]
 async fn a_request_is_one_canonical_line() {
     let (app, caller) = (app("slack"), caller("flow"));
-    let account: AccountId = "team".parse().expect("a name");
+    let (account, id) = names("team", "apn_1");
     let mut request = record("slack.com", "/api/chat.postMessage?token=xoxb");
-    (request.app, request.caller, request.account) = (Some(&app), Some(&caller), Some(&account));
+    (request.app, request.caller) = (Some(&app), Some(&caller));
+    request.account = Some(AccountRef { nickname: &account, id: &id });
     (request.rule, request.outcome) = (Some("rules[0]"), Outcome::Authenticated);
     (request.upstream, request.error) = (Some(Duration::from_micros(1200)), Some("a b"));
     let house = House::new(Style::Json);
     house.telemetry.request(&request);
     let id = ID();
     let fields = format!(
-        r#""req_id":"{id}","door":"intercept","client":"192.0.2.1","caller":"flow","method":"GET","host":"slack.com","port":443,"path":"/api/chat.postMessage","app":"slack","account":"team","rule":"rules[0]","status":200,"bytes_in":1,"bytes_out":2,"dur_ms":1.500,"upstream_ms":1.200,"outcome":"authenticated","error":"a b""#
+        r#""req_id":"{id}","door":"intercept","client":"192.0.2.1","caller":"flow","method":"GET","host":"slack.com","port":443,"path":"/api/chat.postMessage","app":"slack","account":"team","account_id":"apn_1","rule":"rules[0]","status":200,"bytes_in":1,"bytes_out":2,"dur_ms":1.500,"upstream_ms":1.200,"outcome":"authenticated","error":"a b""#
     );
     let ts = "2026-01-02T03:04:05.678Z";
     let line = format!(r#"{{"ts":"{ts}","level":"info","msg":"request",{fields}}}"#);
@@ -350,7 +357,7 @@ async fn a_request_is_one_canonical_line() {
     let house = House::new(Style::Text);
     house.telemetry.request(&request);
     let text = format!(
-        "{ts} info request req_id={id} door=intercept client=192.0.2.1 caller=flow method=GET host=slack.com port=443 path=/api/chat.postMessage app=slack account=team rule=rules[0] status=200 bytes_in=1 bytes_out=2 dur_ms=1.500 upstream_ms=1.200 outcome=authenticated error=\"a b\""
+        "{ts} info request req_id={id} door=intercept client=192.0.2.1 caller=flow method=GET host=slack.com port=443 path=/api/chat.postMessage app=slack account=team account_id=apn_1 rule=rules[0] status=200 bytes_in=1 bytes_out=2 dur_ms=1.500 upstream_ms=1.200 outcome=authenticated error=\"a b\""
     );
     assert_eq!(house.log().await, [text]);
 }
@@ -454,10 +461,10 @@ async fn the_cost_of_a_request() {
         house.telemetry.log.set_requests(requests);
         house.telemetry.audit = house.telemetry.audit.filter(|_| audited);
         let (app, caller) = (app("slack"), caller("flow"));
-        let account: AccountId = "team".parse().expect("a name");
+        let (account, id) = names("team", "apn_1234567890ab");
         let mut request = record("slack.com", "/api/chat.postMessage");
-        (request.app, request.caller, request.account) =
-            (Some(&app), Some(&caller), Some(&account));
+        (request.app, request.caller) = (Some(&app), Some(&caller));
+        request.account = Some(AccountRef { nickname: &account, id: &id });
         (request.rule, request.outcome) = (Some("callers.flow.rules[0]"), Outcome::Authenticated);
         (request.upstream, request.overhead) = (Some(request.duration), Some(request.duration));
         let (mut calling, cpu) = (Duration::ZERO, cpu_nanos());

@@ -1,5 +1,5 @@
 //! The two bodies of an exchange, streamed: the client's on its way out, the origin's on its way
-//! back. Neither is ever collected.
+//! back. Neither is collected, but for a signature that covers it.
 
 use std::fmt;
 use std::pin::Pin;
@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
@@ -21,6 +22,14 @@ use super::{BodyError, http1};
 /// How long a client that asked `100-continue` is kept waiting for an origin that says nothing
 /// (RFC 9110 §10.1.1).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a client's body could not be read whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CollectError {
+    TooLarge,
+    Broken,
+    Idle,
+}
 
 /// What is sent to the origin after the head.
 pub struct RequestBody(Kind);
@@ -74,6 +83,40 @@ impl RequestBody {
 
     pub fn is_empty(&self) -> bool {
         matches!(self.0, Kind::Empty)
+    }
+
+    /// All of it, for whoever has to see it before the origin does. Asks a client that waits for
+    /// 100 to go on.
+    ///
+    /// # Errors
+    /// When it has more than `max_bytes`, breaks off, or brings nothing for `idle_timeout`.
+    pub async fn collect(
+        mut self,
+        max_bytes: usize,
+        idle_timeout: Duration,
+    ) -> Result<Bytes, CollectError> {
+        if let Some(progress) = self.progress() {
+            progress.open_gate();
+        }
+        if let Kind::Full(bytes) = &mut self.0 {
+            let bytes = std::mem::take(bytes);
+            return if bytes.len() > max_bytes { Err(CollectError::TooLarge) } else { Ok(bytes) };
+        }
+        let known = usize::try_from(self.size_hint().lower()).unwrap_or(usize::MAX);
+        if known > max_bytes {
+            return Err(CollectError::TooLarge);
+        }
+        let mut all = BytesMut::with_capacity(known);
+        loop {
+            let frame = tokio::time::timeout(idle_timeout, self.frame()).await;
+            let Some(frame) = frame.map_err(|_| CollectError::Idle)? else { break };
+            let Ok(data) = frame.map_err(|_| CollectError::Broken)?.into_data() else { continue };
+            if all.len() + data.len() > max_bytes {
+                return Err(CollectError::TooLarge);
+            }
+            all.extend_from_slice(&data);
+        }
+        Ok(all.freeze())
     }
 
     /// The same once more; `None` for what comes from a client and is gone when it was sent.

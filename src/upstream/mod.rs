@@ -49,7 +49,7 @@ use self::resolve::Resolver;
 use self::tls::Tls;
 
 pub use crate::config::Override;
-pub use body::{RequestBody, ResponseBody};
+pub use body::{CollectError, RequestBody, ResponseBody};
 pub use error::{BodyError, Error, ErrorKind, Phase};
 pub use guard::{OwnAddresses, Refusal};
 

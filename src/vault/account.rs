@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use crate::ids::{AccountId, AppId, AppOverrideId, ExternalUserId, MemberId, OAuthClientId};
 use crate::inject::Properties;
 use crate::secret::Secret;
+use crate::telemetry::AccountRef;
 
 /// One owner's connection to one app, without its secrets.
 #[derive(Debug, Clone)]
@@ -33,6 +34,13 @@ pub struct Account {
     pub health: Health,
     pub created_at: SystemTime,
     pub updated_at: SystemTime,
+}
+
+impl Account {
+    /// As events name it.
+    pub fn named(&self) -> AccountRef<'_> {
+        AccountRef { nickname: &self.nickname, id: &self.id }
+    }
 }
 
 /// Whose an account is.

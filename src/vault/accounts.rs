@@ -171,13 +171,18 @@ impl Vault {
         id: &AccountId,
     ) -> Result<Option<(Account, Option<Credentials>)>, Error> {
         let store = std::sync::Arc::clone(&self.store);
-        let id = id.clone();
+        let (id, now) = (id.clone(), self.store.now());
         self.store
             .write(move |tx| {
                 Box::pin(async move {
                     let Some(row) = lock_row(tx, &id).await? else { return Ok(None) };
                     let account = account_of(&row)?;
                     let credentials = open(&store, &row).ok().map(|(_, credentials)| credentials);
+                    // Callers that used it are told so; a few thousand names at most.
+                    let ended = "INSERT INTO ended_binding (caller, account, app, ended_at) \
+                                 SELECT caller, $1, $2, $3 FROM binding WHERE account = $1";
+                    let ended = sql(ended).bind(id.to_string()).bind(account.app.to_string());
+                    tx.run(ended.bind(now)).await?;
                     tx.run(sql("DELETE FROM account WHERE id = $1").bind(id.to_string())).await?;
                     tx.note(Noted::Account(id));
                     tx.note(Noted::Access);

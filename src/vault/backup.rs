@@ -250,6 +250,7 @@ const TEXT: &str = "it is not text";
 const TABLES: &[&str] = &[
     "master_key",
     "member",
+    "member_token",
     "project",
     "external_user",
     "oauth_client",
@@ -259,6 +260,7 @@ const TABLES: &[&str] = &[
     "caller",
     "caller_token",
     "binding",
+    "ended_binding",
     "api_client",
     "api_client_key",
     "rate_limit",

@@ -7,7 +7,7 @@ use super::changes::Noted;
 use super::error::Error;
 use super::row::{Row, json_list, ms_or_none, unexpected};
 use super::store::sql;
-use crate::ids::{AccountId, CallerId, MemberId};
+use crate::ids::{AccountId, AppId, CallerId, MemberId};
 use crate::secret::TokenDigest;
 
 #[derive(Debug, Clone)]
@@ -195,6 +195,9 @@ impl Vault {
                             (SELECT app FROM account WHERE id = $2))";
                         tx.run(sql(others).bind(caller.clone()).bind(account.clone())).await?;
                     }
+                    let over = "DELETE FROM ended_binding WHERE caller = $1 AND app = \
+                                (SELECT app FROM account WHERE id = $2)";
+                    tx.run(sql(over).bind(caller.clone()).bind(account.clone())).await?;
                     let upsert = "INSERT INTO binding (caller, account, is_default, paths, \
                         created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6) \
                         ON CONFLICT (caller, account) DO UPDATE SET \
@@ -225,6 +228,30 @@ impl Vault {
         let query = sql("SELECT * FROM binding ORDER BY caller, created_at, account");
         self.store.all(query).await?.iter().map(binding_of).collect()
     }
+}
+
+/// A binding that ended with its account.
+#[derive(Debug, Clone)]
+pub struct EndedBinding {
+    pub caller: CallerId,
+    pub account: AccountId,
+    pub app: AppId,
+}
+
+impl Vault {
+    /// Those in whose place no other account of the app was bound.
+    pub async fn ended_bindings(&self) -> Result<Vec<EndedBinding>, Error> {
+        let query = sql("SELECT * FROM ended_binding ORDER BY caller, ended_at DESC, account");
+        self.store.all(query).await?.iter().map(ended_of).collect()
+    }
+}
+
+fn ended_of(row: &Row) -> Result<EndedBinding, Error> {
+    Ok(EndedBinding {
+        caller: row.parsed("caller")?,
+        account: row.parsed("account")?,
+        app: row.parsed("app")?,
+    })
 }
 
 fn caller_of(row: &Row) -> Result<StoredCaller, Error> {

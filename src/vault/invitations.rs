@@ -139,7 +139,8 @@ impl Vault {
             .await
     }
 
-    /// Uses up a link for setting a password anew; the member's sessions end. `None` if it has ended.
+    /// Uses up a link for setting a password anew; the member's sessions and tokens end: whoever lost
+    /// the password may have lost more. `None` if it has ended.
     pub async fn accept_reset(
         &self,
         digest: TokenDigest,
@@ -158,6 +159,8 @@ impl Vault {
                     let update = sql(update).bind(hash).bind(now).bind(member.to_string());
                     tx.run(update).await?;
                     let ended = sql("DELETE FROM session WHERE member = $1");
+                    tx.run(ended.bind(member.to_string())).await?;
+                    let ended = sql("DELETE FROM member_token WHERE member = $1");
                     tx.run(ended.bind(member.to_string())).await?;
                     Ok(Some(member))
                 })

@@ -35,6 +35,7 @@ mod sealing;
 mod sessions;
 mod sharing;
 mod store;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ pub use account::{Account, Credentials, Health, HealthError, Owner, Tokens};
 pub use accounts::{NewAccount, Reconnected, Validity};
 pub use assertions::{ApiClientKey, OwnLimit};
 pub use backup::BackupError;
-pub use callers::{Binding, CallerDetails, CallerToken, StoredCaller};
+pub use callers::{Binding, CallerDetails, CallerToken, EndedBinding, StoredCaller};
 pub use changes::{Change, Changes};
 pub use clients::{OAuthClientDetails, OAuthClientRecord};
 pub use connecting::{ConnectToken, ConnectTokenDetails, PendingFlow};
@@ -65,7 +66,8 @@ pub use requests::{MAX_REQUEST_BYTES, MAX_REQUESTS, SavedRequest};
 pub use rotation::Progress;
 pub use seal::SealError;
 pub use sessions::{ApiClient, ApiClientDetails, Session, SessionDetails, SessionOf};
-pub use sharing::{Share, Shares};
+pub use sharing::{Lenders, Share, Shares};
+pub use tokens::{MEMBER_TOKEN, MemberToken, MemberTokenDetails, Rights, fresh_member_token};
 
 use crate::clock::Clock;
 use store::Store;

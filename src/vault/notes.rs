@@ -7,6 +7,7 @@ use super::Vault;
 use super::error::Error;
 use super::row::Row;
 use super::store::{at, sql, sql_of};
+use crate::ids::AccountId;
 
 /// One act of administration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Note {
     pub what: String,
     /// By name.
     pub subject: String,
+    /// The account that it was about, if it was about one.
+    pub account: Option<AccountId>,
     pub detail: String,
     /// Who: a person or program, as well as it is known.
     pub by: String,
@@ -30,15 +33,39 @@ impl Vault {
         detail: &str,
         by: &str,
     ) -> Result<(), Error> {
-        let insert = "INSERT INTO note (id, at, what, subject, detail, actor) \
-                      VALUES ($1, $2, $3, $4, $5, $6)";
+        self.leave_note(None, what, subject, detail, by).await
+    }
+
+    /// The same, of something that was done with an account.
+    pub async fn note_about(
+        &self,
+        account: &AccountId,
+        what: &str,
+        subject: &str,
+        detail: &str,
+        by: &str,
+    ) -> Result<(), Error> {
+        self.leave_note(Some(account), what, subject, detail, by).await
+    }
+
+    async fn leave_note(
+        &self,
+        account: Option<&AccountId>,
+        what: &str,
+        subject: &str,
+        detail: &str,
+        by: &str,
+    ) -> Result<(), Error> {
+        let insert = "INSERT INTO note (id, at, what, subject, detail, actor, account) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7)";
         let query = sql(insert)
             .bind(format!("nt_{}", super::random::text(16)?))
             .bind(self.store.now())
             .bind(what.to_owned())
             .bind(subject.to_owned())
             .bind(detail.to_owned())
-            .bind(by.to_owned());
+            .bind(by.to_owned())
+            .bind(account.map(AccountId::to_string));
         self.store.change(None, query).await.map(|_| ())
     }
 
@@ -66,6 +93,7 @@ fn note_of(row: &Row) -> Result<Note, Error> {
         at: at(row.int("at")?),
         what: row.text("what")?,
         subject: row.text("subject")?,
+        account: row.parsed_or_none("account")?,
         detail: row.text("detail")?,
         by: row.text("actor")?,
     })

@@ -119,6 +119,19 @@ impl UserFilter {
 const FITS: &str = "project = $1 AND environment = $2 AND \
      LOWER(external_id) LIKE LOWER($3) ESCAPE '!'";
 
+impl Member {
+    /// What is written of them, to be changed in part.
+    pub fn details(&self) -> MemberDetails {
+        MemberDetails {
+            email: self.email.clone(),
+            name: self.name.clone(),
+            role: self.role,
+            oidc_subject: self.oidc_subject.clone(),
+            disabled: self.disabled_at.is_some(),
+        }
+    }
+}
+
 impl Vault {
     pub async fn create_member(&self, details: &MemberDetails) -> Result<Member, Error> {
         let (id, now): (MemberId, _) = (super::random::id("mem_")?, self.store.now());

@@ -6,9 +6,10 @@ use super::changes::Noted;
 use super::error::Error;
 use super::row::{Row, unexpected};
 use super::store::sql;
-use super::{Account, Member, Owner, Role, Vault};
+use super::{Account, Binding, Member, Owner, Role, Vault};
 use crate::ids::{AccountId, MemberId};
-use crate::policy::access::Standing;
+use crate::policy::Lapse;
+use crate::policy::access::{Operation, Standing, may};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Share {
@@ -38,6 +39,26 @@ impl Shares {
             Share::Member(id) => *id == member.id,
         });
         Standing { role: member.role, owns, shared }
+    }
+}
+
+/// What bindings rest on: who is a member, and with whom accounts are shared.
+#[derive(Debug, Default)]
+pub struct Lenders {
+    pub members: HashMap<MemberId, Member>,
+    pub shares: Shares,
+}
+
+impl Lenders {
+    /// Why a binding lends its account no more. It does for as long as the member who made it may
+    /// bind the account: whoever loses an account takes it from all callers to which they gave it
+    /// (DESIGN.md §9). What the operator bound at a terminal rests on no member.
+    pub fn lapse(&self, binding: &Binding, account: &Account) -> Option<Lapse> {
+        let by = binding.created_by.as_ref()?;
+        let member = self.members.get(by).filter(|member| member.disabled_at.is_none());
+        let Some(member) = member else { return Some(Lapse::MemberGone) };
+        let lends = may(self.shares.standing(member, account), Operation::Bind);
+        (!lends).then_some(Lapse::NoLongerShared)
     }
 }
 

@@ -121,6 +121,9 @@ fn content(used: &Use) -> Vec<u8> {
         "/zip" => ("application/zip", b"PK\x03\x04\0\0\0\0".into()),
         "/echo" => ("text/plain", used.token.clone().into_bytes()),
         "/big" => ("text/plain", vec![b'x'; 3 * 1024 * 1024]),
+        "/moved" => {
+            return b"HTTP/1.1 302 Found\r\nLocation: /json\r\nContent-Length: 0\r\n\r\n".into();
+        }
         "/redirect" => {
             return b"HTTP/1.1 302 Found\r\nLocation: https://evil.test/steal\r\nContent-Length: 0\r\n\r\n".into();
         }

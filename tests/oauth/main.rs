@@ -1,6 +1,8 @@
 //! The engine against authorization servers over real sockets: one that misbehaves on demand, and
 //! the certified `oidc-provider`.
 
+#[path = "../support/node.rs"]
+mod node;
 #[path = "../support/provider.rs"]
 mod provider;
 

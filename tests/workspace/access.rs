@@ -7,6 +7,7 @@ use countersign::vault::{Account, InvitationKind, Member, Role, Share};
 use tokio::io::AsyncReadExt as _;
 
 use crate::client::{connect, tls};
+use crate::commands::run;
 use crate::house::{House, get_on, until};
 use crate::site::API;
 use crate::visitor::{invite, member};
@@ -147,4 +148,60 @@ async fn one_owner_always_remains() {
         .unwrap();
     assert!(vault.update_member(&ann.id, &details(Role::Member, false)).await.unwrap());
     assert!(vault.delete_member(&ann.id).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binding_that_lapsed_is_refused_saying_why_and_no_more() {
+    let mut house = House::sqlite().await;
+    house.start().await;
+    let (mut ann, anns) = member(&house, "ann@acme.test", Role::Member).await;
+    let (_, ben) = member(&house, "ben@acme.test", Role::Member).await;
+    let (_, eve) = member(&house, "eve@acme.test", Role::Member).await;
+    let vault = house.shop.vault();
+    let lent = house.connect("payroll-of-ann").await;
+    give(&house, &lent, &anns).await;
+    vault.share(&lent.id, &Share::Workspace, Some(&anns.id)).await.unwrap();
+    let (by_ben, by_eve) = (
+        bound_by(&house, "by-ben", &lent, &ben).await,
+        bound_by(&house, "by-eve", &lent, &eve).await,
+    );
+    let operators = house.caller("operators", &[&lent]).await;
+    for caller in [&by_ben, &by_eve, &operators] {
+        until("the binding is good", SOON, async || status(&house, caller).await == 200).await;
+    }
+    assert!(vault.delete_member(&eve.id).await.unwrap());
+    vault.unshare(&lent.id, &Share::Workspace).await.unwrap();
+    for (caller, why) in [
+        (&by_ben, "the member who bound it no longer has access to the account"),
+        (&by_eve, "the member who bound it has left the workspace"),
+    ] {
+        until("the binding has ended", SOON, async || status(&house, caller).await == 403).await;
+        let answer = house.get(caller, "/v1/x").await;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(answer.problem() == "lapsed" && text.contains(why), "{text}");
+        for secret in ["payroll", "ann@", "ben@", "eve@", lent.id.as_str()] {
+            assert!(!text.contains(secret), "{secret}: {text}");
+        }
+    }
+    let page = ann.get("/callers/by-ben").await;
+    assert!(
+        page.has("Not in force: the member who bound it no longer has access"),
+        "{}",
+        page.body
+    );
+    let explain = ["policy", "explain", "--caller", "by-ben", "GET", "https://api.acme.test/v1/x"];
+    let (_, said) = run(&house, &explain).await;
+    assert!(said.contains("the binding lapsed"), "{said}");
+
+    assert_eq!(status(&house, &operators).await, 200);
+    house.shop.connector.remove(&lent.id).await.unwrap();
+    until("the account is deleted", SOON, async || status(&house, &operators).await == 403).await;
+    let answer = house.get(&operators, "/v1/x").await;
+    assert!(String::from_utf8_lossy(&answer.body).contains("the account was deleted"));
+    assert!(ann.get("/callers/operators").await.has("was deleted"));
+    // Another one in its place, and there is nothing to say any more.
+    let next = house.connect("next").await;
+    vault.bind(&"operators".parse().unwrap(), &next.id, false, &[], None).await.unwrap();
+    assert!(vault.ended_bindings().await.unwrap().iter().all(|b| b.caller.as_str() != "operators"));
+    house.close().await;
 }

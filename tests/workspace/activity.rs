@@ -87,6 +87,38 @@ async fn what_happened_is_found_by_its_filters_and_only_by_those_whom_it_concern
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_nickname_that_is_used_again_shows_nobody_what_another_account_did() {
+    let mut house = House::sqlite().await;
+    house.start().await;
+    let (mut ann, _) = member(&house, "ann@acme.test", Role::Owner).await;
+    let (mut ben, bens) = member(&house, "ben@acme.test", Role::Member).await;
+    let (theirs, own) = (house.connect("team").await, house.connect("own").await);
+    house.shop.vault().give_account(&own.id, Some(&bens.id)).await.unwrap();
+    let flow = house.caller("flow", &[&theirs]).await;
+    let mine = house.caller("mine", &[&own]).await;
+    for (caller, path) in [(&flow, "/v1/theirs"), (&mine, "/v1/own")] {
+        until_known(&house, caller).await;
+        until("it may", SOON, async || house.get(caller, path).await.status == 200).await;
+    }
+    // The account of others, which worked while there was ben's, hands its name over to it.
+    for (account, name) in [(&theirs, "gone"), (&own, "team")] {
+        let name = name.parse().unwrap();
+        assert!(house.shop.vault().rename_account(&account.id, &name).await.is_ok());
+    }
+    let page = ben.get("/activity").await;
+    assert!(page.has("/v1/own") && !page.has("/v1/theirs"), "{}", page.body);
+    assert!(entries(&ben.get("/activity?account=team").await).is_empty());
+    let all = ann.get("/activity?account=team").await;
+    assert!(all.has("/v1/theirs"), "{}", all.body);
+    for seq in entries(&all) {
+        assert_eq!(ben.get(&format!("/activity/{seq}")).await.status, 404);
+    }
+    let page = ann.get(&format!("/activity?account_id={}", own.id)).await;
+    assert!(page.has("/v1/own") && !page.has("/v1/theirs"), "{}", page.body);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_of_many_entries_follow_each_other() {
     let mut house = House::sqlite().await;
     house.start().await;

@@ -165,7 +165,9 @@ async fn an_own_definition_is_checked_kept_used_changed_and_removed() {
     assert!(page.has("accounts stop working") && page.has("orders"), "{}", page.body);
 
     let page = ann.get("/apps/vendor/remove").await;
-    assert!(page.has("The account orders"), "{}", page.body);
+    // The file's definition knows the account's way to authenticate, too.
+    let lost = page.has("The account orders");
+    assert!(page.has("vendor.toml takes its place") && !lost, "{}", page.body);
     assert_eq!(ann.post("/apps/vendor/remove", &[]).await.location(), "/apps");
     let page = ann.get("/apps/vendor").await;
     assert!(page.status == 200 && !page.has("Our new orders"), "the file's again: {}", page.body);

@@ -8,7 +8,7 @@ use crate::house::House;
 use crate::visitor::{PASSWORD, Visitor, member};
 
 /// What the command said, and whether it worked.
-async fn run(house: &House, arguments: &[&str]) -> (bool, String) {
+pub async fn run(house: &House, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
         .arg("--config")
         .arg(house.site.path("countersign.toml"))
@@ -83,3 +83,81 @@ async fn a_terminal_invites_shares_and_removes_as_the_pages_do() {
     house.site.setup.secrets.extend([PASSWORD.to_owned(), new.to_owned()]);
     house.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_projects_and_definitions_are_made_changed_and_removed_at_a_terminal() {
+    let mut house = House::sqlite().await;
+    house.start().await;
+    let (mut ann, _) = member(&house, "ann@acme.test", Role::Owner).await;
+    let add = ["members", "token", "add", "ann@acme.test", "nightly", "--json"];
+    let (worked, said) = run(&house, &add).await;
+    let made: Value = serde_json::from_str(&said).expect(&said);
+    assert!(worked && made["rights"] == "read" && made["token"].as_str().unwrap().len() > 30);
+    assert!(ann.get("/settings").await.has("nightly"));
+    let (_, said) = run(&house, &["members", "token", "list"]).await;
+    assert!(said.contains("nightly") && !said.contains(made["token"].as_str().unwrap()), "{said}");
+    let revoke = ["members", "token", "revoke", "ann@acme.test", "nightly", "--yes"];
+    assert!(run(&house, &revoke).await.0);
+    let (worked, said) = run(&house, &revoke).await;
+    assert!(!worked && said.contains("there is no token"), "{said}");
+
+    assert!(run(&house, &["projects", "add", "Shop"]).await.0);
+    house.site.write("logo.gif", "GIF89a;");
+    house.site.write("logo.svg", "<svg/>");
+    let (logo, svg) = (house.site.path("logo.gif"), house.site.path("logo.svg"));
+    let (logo, svg) = (logo.to_str().unwrap(), svg.to_str().unwrap());
+    for (arguments, worked, expected) in [
+        (&["projects", "update", "Shop"][..], false, "say what to change"),
+        (&["projects", "update", "Shop", "--logo", svg], false, "no PNG"),
+        (
+            &["projects", "update", "Shop", "--app-name", "The shop", "--logo", logo],
+            true,
+            "is changed",
+        ),
+        (&["projects", "update", "Shop", "--name", "Store", "--json"], true, "\"The shop\""),
+        (&["projects", "update", "Shop", "--name", "x"], false, "there is no project"),
+    ] {
+        let (did, said) = run(&house, arguments).await;
+        assert!(did == worked && said.contains(expected), "{arguments:?}: {said}");
+    }
+    let project = house.shop.vault().projects().await.unwrap().remove(0);
+    let picture = house.shop.vault().project_logo(&project.id).await.unwrap().unwrap();
+    assert!(picture.starts_with("data:image/gif;base64,"), "{picture}");
+
+    house.site.write("orders.toml", ORDERS);
+    house.site.write("thief.toml", &ORDERS.replace("api.orders.example.com", crate::site::API));
+    let (orders, thief) = (house.site.path("orders.toml"), house.site.path("thief.toml"));
+    let (orders, thief) = (orders.to_str().unwrap(), thief.to_str().unwrap());
+    for (arguments, worked, expected) in [
+        (&["apps", "list", "--own"][..], true, "No definitions of your own"),
+        (&["apps", "add", thief, "--yes"], false, "not kept"),
+        (&["apps", "add", orders, "--yes"], true, "is kept"),
+        (&["apps", "add", orders, "--yes"], false, "--replace"),
+        (&["apps", "list", "--own"], true, "orders"),
+        (&["apps", "list", "orders"], true, "api.orders.example.com"),
+        (&["apps", "show", "orders"], true, "Our own order service"),
+    ] {
+        let (did, said) = run(&house, arguments).await;
+        assert!(did == worked && said.contains(expected), "{arguments:?}: {said}");
+    }
+    crate::visitor::until_said(&mut ann, "/apps?own=yes", &["Orders"]).await;
+    assert!(run(&house, &["apps", "remove", "orders", "--yes"]).await.0);
+    let (worked, said) = run(&house, &["apps", "remove", "orders", "--yes"]).await;
+    assert!(!worked && said.contains("no definition of its own"), "{said}");
+    house.close().await;
+}
+
+const ORDERS: &str = r#"id = "orders"
+name = "Orders"
+description = "Our own order service."
+[auth.key]
+kind = "api_key"
+hosts = ["api.orders.example.com"]
+base_url = "https://api.orders.example.com/v1"
+attach = [{ header = "Authorization", value = "Bearer {api_key}" }]
+[[auth.key.fields]]
+name = "api_key"
+label = "API key"
+[auth.key.test]
+url = "https://api.orders.example.com/v1/me"
+"#;

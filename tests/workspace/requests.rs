@@ -290,3 +290,109 @@ async fn a_kept_request_is_its_members_own_and_sealed() {
     assert_eq!(ann.get(&open).await.status, 404);
     house.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redirects_are_followed_where_the_member_says_so_and_never_to_another_host() {
+    let (house, mut ann, _, account) = with_account().await;
+    let before = house.api.uses().len();
+    let page = send(&mut ann, &account, &[("path", "/moved")]).await;
+    assert!(page.has("302 Found") && page.has("unless you say so"), "{}", page.body);
+    assert_eq!(house.api.uses().len(), before + 1);
+    let page = send(&mut ann, &account, &[("path", "/moved"), ("follow", "yes")]).await;
+    assert!(page.has("12345678901234567890") && page.has("that were followed"), "{}", page.body);
+    let last = house.api.uses().last().unwrap().clone();
+    assert!(last.head.starts_with("GET /json ") && last.status == 200, "signed anew: {last:?}");
+    let before = house.api.uses().len();
+    let page = send(&mut ann, &account, &[("path", "/redirect"), ("follow", "yes")]).await;
+    assert!(page.has("https://evil.test/steal") && page.has("may not go there"), "{}", page.body);
+    assert_eq!(house.api.uses().len(), before + 1);
+    // A body that has gone does not go again.
+    let pairs =
+        [("method", "PUT"), ("path", "/moved"), ("follow", "yes"), ("body", "text"), ("text", "x")];
+    assert!(send(&mut ann, &account, &pairs).await.has("302 Found"));
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_sent_as_a_multipart_form_and_not_kept() {
+    let (house, mut ann, me, account) = with_account().await;
+    let pairs = [
+        ("account", account.id.as_str()),
+        ("do", "send"),
+        ("method", "POST"),
+        ("path", "/json"),
+        ("body", "multipart"),
+        ("part.name", "title"),
+        ("part.value", "Q3"),
+        ("file.name", "document"),
+        ("file.was", ""),
+    ];
+    let page = ann.post_file("/requests", &pairs, ("file", "r.pdf", "%PDF-secret")).await;
+    assert!(page.status == 200 && page.has("200 OK"), "{}", page.body);
+    let head = house.api.uses().last().unwrap().head.to_lowercase();
+    assert!(head.contains("content-type: multipart/form-data; boundary=countersign-"), "{head}");
+    assert!(page.has("Choose r.pdf again") && !page.has("%PDF-secret"), "{}", page.body);
+    assert!(page.has("document=@r.pdf") && page.has("openAsBlob"), "{}", page.body);
+
+    let mut again = pairs.to_vec();
+    again[8] = ("file.was", "r.pdf");
+    let page = ann.post("/requests", &again).await;
+    assert!(page.status == 422 && page.has("files are not kept"), "{}", page.body);
+    again[1] = ("do", "save");
+    again.push(("name", "with a file"));
+    assert_eq!(
+        ann.post_file("/requests", &again, ("file", "r.pdf", "%PDF-secret")).await.status,
+        303
+    );
+    let kept = house.shop.vault().saved_requests(&me.id).await.unwrap().remove(0);
+    let (_, request) = house.shop.vault().saved_request(&me.id, &kept.id).await.unwrap().unwrap();
+    assert!(request.expose().contains("r.pdf") && !request.expose().contains("%PDF"));
+
+    // Nobody who is not logged in gets a file read; a form that is forged is refused.
+    let mut stranger = Visitor::new(&house);
+    let page = stranger.post_file("/requests", &pairs, ("file", "r.pdf", "x")).await;
+    assert!((400..=403).contains(&page.status), "{page:?}");
+    let before = house.api.uses().len();
+    let long = "x".repeat(5 * 1024 * 1024);
+    let page = ann.post_file("/requests", &pairs, ("file", "r.pdf", &long)).await;
+    assert_eq!((page.status, house.api.uses().len()), (400, before));
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_of_the_configuration_are_for_those_who_look_after_the_workspace() {
+    let sections =
+        "[accounts.shop-key]\napp = \"vendor\"\nsecrets = { api_key = { file = \"key\" } }\n";
+    let mut house = House::sqlite_and(sections, "").await;
+    house.start().await;
+    let (mut ann, _) = member(&house, "ann@acme.test", Role::Admin).await;
+    let (mut ben, _) = member(&house, "ben@acme.test", Role::Member).await;
+    let page = ann.get("/requests").await;
+    assert!(page.has("shop-key") && page.has("in the configuration"), "{}", page.body);
+    assert!(!page.has(crate::site::KEY));
+    let id = page.body.split("<option value=\"apn_").nth(1).unwrap().split('"').next().unwrap();
+    let id = format!("apn_{id}");
+    let pairs = [("account", &*id), ("do", "send"), ("path", "/json")];
+    let page = ann.post("/requests", &pairs).await;
+    assert!(page.has("200 OK") && !page.has(crate::site::KEY), "{}", page.body);
+    assert_eq!(house.api.uses().last().unwrap().token, crate::site::KEY);
+    assert!(!ben.get("/requests").await.has("shop-key"));
+    let before = house.api.uses().len();
+    assert_eq!(ben.post("/requests", &pairs).await.status, 404);
+    assert_eq!(house.api.uses().len(), before);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn among_many_accounts_those_that_fit_are_offered() {
+    let (house, mut ann, me, account) = with_account().await;
+    for at in 0..14 {
+        give(&house, &house.connect(&format!("extra-{at:02}")).await, &me).await;
+    }
+    let page = ann.get("/requests").await;
+    assert!(page.has("Find among 15 accounts") && page.has("extra-13"), "{}", page.body);
+    let pairs = [("account", account.id.as_str()), ("do", "find"), ("find", "extra-07")];
+    let page = ann.post("/requests", &pairs).await;
+    assert!(page.has("extra-07") && page.has(">team") && !page.has("extra-08"), "{}", page.body);
+    house.close().await;
+}

@@ -89,6 +89,29 @@ impl Visitor {
         self.send("POST", path, &fields, &encode(&pairs)).await
     }
 
+    /// Sends a form with one file, as a browser does.
+    pub async fn post_file(
+        &mut self,
+        path: &str,
+        pairs: &[(&str, &str)],
+        (field, name, content): (&str, &str, &str),
+    ) -> Page {
+        let csrf = self.get("/accounts").await.value_of("csrf").unwrap_or_default().to_owned();
+        let mut body = String::new();
+        for (name, value) in pairs.iter().chain(&[("csrf", &*csrf)]) {
+            let head = format!("Content-Disposition: form-data; name=\"{name}\"");
+            body.push_str(&format!("--visitor\r\n{head}\r\n\r\n{value}\r\n"));
+        }
+        let head = format!(
+            "Content-Disposition: form-data; name=\"{field}\"; filename=\"{name}\"\r\n\
+             Content-Type: application/octet-stream"
+        );
+        body.push_str(&format!("--visitor\r\n{head}\r\n\r\n{content}\r\n--visitor--\r\n"));
+        let kind = "multipart/form-data; boundary=visitor";
+        let fields = [("Sec-Fetch-Site", "same-origin"), ("Content-Type", kind)];
+        self.send("POST", path, &fields, &body).await
+    }
+
     pub async fn send(
         &mut self,
         method: &str,

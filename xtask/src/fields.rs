@@ -106,7 +106,21 @@ pub fn of(
             fields.push(one(way, &made, needs, hosts, captured, family)?);
         }
     }
+    fields.sort_by_key(|field| place_in_form(field, needs));
     Ok(fields)
+}
+
+/// As a sign-in form asks: where, who, the secret, and last what may be missing or comes by itself.
+fn place_in_form(field: &Pairs, needs: &Needs) -> u8 {
+    let has = |key: &str| field.iter().any(|(known, _)| *known == key);
+    let name = field[0].1.as_str().unwrap_or_default();
+    match () {
+        () if has("from") || has("derive") => 4,
+        () if has("optional") => 3,
+        () if field.contains(&("secret", true.into())) => 2,
+        () if needs.in_url(name) => 0,
+        () => 1,
+    }
 }
 
 fn one(
@@ -187,7 +201,16 @@ fn is_secret(field: &Value, needs: &Needs) -> bool {
     let spelled = format!("{name} {}", text(field, "label")).to_lowercase();
     let is_id = spelled.contains(" id") || spelled.contains("_id") || name.ends_with("id");
     let tells = ["key", "token", "secret", "password", "passphrase", "credential", "pin", "hash"];
-    let harmless = ["username", "user name", "email", "e-mail", "region", "version", "public key"];
+    let harmless = [
+        "user_agent",
+        "username",
+        "user name",
+        "email",
+        "e-mail",
+        "region",
+        "version",
+        "public key",
+    ];
     match () {
         () if harmless.iter().any(|word| spelled.contains(word)) && !spelled.contains("key") => {
             false
@@ -212,11 +235,11 @@ fn address_help(
     if let Some(dynamic) = dynamic.filter(|d| text(d, "from").is_empty()) {
         return match text(dynamic, "kind") {
             "url" => Some((
-                "The address of your own account, with https://.".to_owned(),
+                "The address of your own server or account, with https://.".to_owned(),
                 "https://acme.example",
             )),
             _ => Some((
-                "The address of your own account, without https://.".to_owned(),
+                "The host of your own server or account, without https://.".to_owned(),
                 "acme.example",
             )),
         };

@@ -13,11 +13,12 @@ use crate::facts::{self, Record};
 use crate::judgement::Judgements;
 use crate::manifest::Manifest;
 use crate::overlap::{Places, is_one_product};
+use crate::purposes::Purposes;
 use countersign::catalog::write::Definition;
 
 pub fn run(root: &Path, facts: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(facts).with_context(|| facts.display().to_string())?;
-    let judged = Judgements::read(root)?;
+    let (judged, purposes) = (Judgements::read(root)?, Purposes::read(root)?);
     let mut manifest = Manifest::read(root)?;
     let by_hand = by_hand(root, &manifest)?;
     let mut made = Made::default();
@@ -25,10 +26,14 @@ pub fn run(root: &Path, facts: &Path) -> anyhow::Result<()> {
         made.places.take(read(file, text)?.as_ref());
     }
     for record in ranked(facts::read(&text)?) {
-        made.add(&record, &judged, &by_hand)?;
+        made.add(&record, &judged, &purposes, &by_hand)?;
     }
     write_all(root, &made, &mut manifest)?;
     std::fs::write(root.join("xtask/left-out.md"), made.left_out_list())?;
+    purposes
+        .slugs()
+        .filter(|slug| made.left_out.contains_key(*slug))
+        .for_each(|slug| println!("{slug} has a purpose, and is left out"));
     println!(
         "{} written, {} by hand, {} left out",
         made.files.len(),
@@ -62,6 +67,7 @@ impl Made {
         &mut self,
         record: &Record,
         judged: &Judgements,
+        purposes: &Purposes,
         by_hand: &BTreeMap<String, String>,
     ) -> anyhow::Result<()> {
         let slug = record.slug().to_owned();
@@ -72,7 +78,7 @@ impl Made {
         if by_hand.keys().any(|file| file.ends_with(&format!("/{slug}.toml"))) {
             return Ok(());
         }
-        let app = match app::definition(record, judged) {
+        let app = match app::definition(record, judged, purposes) {
             Ok(app) => app,
             Err(reason) => {
                 self.left_out.insert(slug, reason);

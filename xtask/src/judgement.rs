@@ -30,6 +30,10 @@ impl Judgements {
         self.0.get(slug)?.get(key)?.as_str()
     }
 
+    pub fn value(&self, slug: &str, key: &str) -> Option<serde_json::Value> {
+        serde_json::to_value(self.0.get(slug)?.get(key)?).ok()
+    }
+
     pub fn texts(&self, slug: &str, key: &str) -> Vec<&str> {
         let list = self.0.get(slug).and_then(|table| table.get(key)?.as_array());
         list.into_iter().flatten().filter_map(Value::as_str).collect()

@@ -10,6 +10,7 @@ mod judgement;
 mod manifest;
 mod oauth;
 mod overlap;
+mod purposes;
 mod way;
 mod words;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// Written the same everywhere, whatever a source says.
-const SPELLINGS: [&str; 75] = [
+const SPELLINGS: [&str; 80] = [
     "API",
     "URL",
     "URI",
@@ -79,6 +79,11 @@ const SPELLINGS: [&str; 75] = [
     "GDPR",
     "ISBN",
     "HTML",
+    "GitLab",
+    "UUID",
+    "IFTTT",
+    "TOTP",
+    "SSH",
 ];
 
 /// A name without slugs, signs and shouting.
@@ -106,8 +111,37 @@ pub fn label(raw: &str, field: &str) -> String {
         .replace("host name", "host")
         .replace("hostname", "host")
         .replace("sub domain", "subdomain")
-        .replace("data center", "data centre");
-    capitalised(&text)
+        .replace("data center", "data centre")
+        .replace("git lab", "GitLab")
+        .replace("rest API", "REST API")
+        .replace("microsoft entra", "Microsoft Entra")
+        .replace("auto task", "Autotask");
+    let text = match text.as_str() {
+        "appid" => "app id",
+        "storeid" => "store id",
+        "uid" | "OAuth uid" => "user id",
+        "e mail" => "e-mail",
+        "useremail" => "e-mail",
+        "userpassword" => "password",
+        "pass code" => "passcode",
+        "pat key" => "personal access token",
+        other => other,
+    };
+    capitalised(text)
+}
+
+/// `Okta domain` as `Domain`: whose it is, the page says already.
+pub fn without_name(label: &str, name: &str) -> String {
+    let squeezed = |text: &str| -> String {
+        text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
+    };
+    let name = squeezed(name);
+    let words: Vec<&str> = label.split(' ').collect();
+    let ends = (1..words.len()).find(|end| squeezed(&words[..*end].concat()) == name);
+    match ends.filter(|_| name.len() > 2) {
+        Some(end) => capitalised(&words[end..].join(" ")),
+        None => label.to_owned(),
+    }
 }
 
 fn split_words(raw: &str) -> Vec<String> {
@@ -413,8 +447,23 @@ mod tests {
             ("Access token", "access_token", "Access token"),
             ("Base url", "base_url", "Base URL"),
             ("", "company_domain", "Company domain"),
+            ("Git lab host", "base_api_url", "GitLab host"),
+            ("", "userEmail", "User e-mail"),
         ] {
             assert_eq!(label(raw, field), expected, "{raw} {field}");
+        }
+    }
+
+    #[test]
+    fn a_label_does_not_repeat_the_name_of_the_app() {
+        for (label, name, expected) in [
+            ("Okta domain", "Okta", "Domain"),
+            ("Jamf pro instance", "Jamf Pro", "Instance"),
+            ("Sage HR subdomain", "Sage HR", "Subdomain"),
+            ("API key", "API Ninjas", "API key"),
+            ("Store", "Store", "Store"),
+        ] {
+            assert_eq!(without_name(label, name), expected, "{label} {name}");
         }
     }
 

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::{CaSettings, CertificateAuthority, EXPIRY_NOTICE, Error, Files, Opened, Stored};
-use super::{at, write_atomically};
+use super::files::{Files, at, write_atomically};
+use super::stored::Stored;
+use super::{CaSettings, CertificateAuthority, EXPIRY_NOTICE, Error, Opened};
 use crate::clock::Clock;
 use crate::secret::Secret;
 

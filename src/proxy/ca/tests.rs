@@ -1,8 +1,13 @@
+use std::fs;
+use std::io::Write as _;
 use std::process::Command;
 
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, SanType};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConnection};
 
+use super::issue::common_name;
+use super::listener::roots;
 use super::*;
 
 fn settings() -> CaSettings {

@@ -170,6 +170,7 @@ impl Connect {
             subject: &client.record.details.name,
             detail: client.record.id.as_str(),
             by: &format!("connect page: {}", visit.user.id),
+            account: None,
             since: Duration::ZERO,
         });
     }

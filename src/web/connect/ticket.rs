@@ -90,8 +90,9 @@ impl Connect {
         let account = self.vault().account(&id).await?.ok_or(Trouble::Gone)?;
         let wish = connect::again(&self.keeper, &account, SameIdentity::Required).await?;
         let connected = self.connector.exchange(&wish, &flow.callback).await?;
-        let (name, id) = (connected.account.nickname.as_str(), connected.account.id.as_str());
-        self.vault().note("account_reconnected", name, id, "browser, by a refusal's link").await?;
+        let (name, id) = (connected.account.nickname.as_str(), &connected.account.id);
+        let by = "browser, by a refusal's link";
+        self.vault().note_about(id, "account_reconnected", name, id.as_str(), by).await?;
         let text = format!("{} works again as “{name}”. You may close this page.", wish.app.name);
         Ok(told("Connected", &text, StatusCode::OK))
     }

@@ -44,9 +44,9 @@ fn attached(attachment: &Attachment) -> Attached {
 
 fn scheme(signature: &Signature) -> String {
     match signature {
-        Signature::AwsSigV4 { .. } => "AWS Signature Version 4".to_owned(),
-        Signature::OAuth1 { method } => format!("OAuth 1.0a, {method}"),
-        Signature::Hmac { algorithm } => format!("HMAC, {algorithm}"),
+        Signature::AwsSigV4(_) => "AWS Signature Version 4".to_owned(),
+        Signature::OAuth1(oauth1) => format!("OAuth 1.0a, {}", oauth1.method.as_str()),
+        Signature::Hmac(hmac) => format!("HMAC, {}", hmac.algorithm.as_str()),
         Signature::Digest => "HTTP Digest".to_owned(),
     }
 }

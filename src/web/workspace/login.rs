@@ -130,6 +130,7 @@ pub(super) async fn let_in(
     visitor.workspace.forwarder.telemetry.event(&AuditEvent::Administered {
         what: "logged_in",
         subject: &member.email,
+        account: None,
         detail: &visitor.peer.to_string(),
         by: &by,
         since: Duration::ZERO,

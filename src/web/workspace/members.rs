@@ -30,6 +30,7 @@ pub(super) async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<B
         (["invitations", id, "withdraw"], true) => withdraw(visit, id).await,
         ([id], false) => one(visit, id).await,
         ([id, "role"], true) => change_role(visit, id).await,
+        ([id, "tokens"], true) => revoke_tokens(visit, id).await,
         ([id, "remove"], _) => remove(visit, id).await,
         _ => Err(Trouble::NotFound),
     }
@@ -184,6 +185,8 @@ struct MemberPage<'a> {
     /// What they may be made; empty: their role may not be changed.
     roles: Vec<Role>,
     accounts: usize,
+    /// Of their programs.
+    tokens: usize,
 }
 
 async fn find(visit: &Visit<'_>, id: &str) -> Result<Member, Trouble> {
@@ -214,9 +217,19 @@ async fn one(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, Trouble> {
         shell: visit.shell(Section::Members, &member.name),
         roles: if manages { roles_of(visit) } else { Vec::new() },
         accounts: accounts_of(visit, &member).await?.len(),
+        tokens: visit.vault().member_tokens(Some(&member.id)).await?.len(),
         person: person(visit, &member),
     };
     Ok(visit.page(&page))
+}
+
+/// When a computer of theirs is lost, say.
+async fn revoke_tokens(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, Trouble> {
+    let member = find_to_manage(visit, id).await?;
+    let revoked = visit.vault().delete_member_tokens(&member.id).await?;
+    visit.audit("member_token_revoked", &member.email, &format!("all {revoked}"));
+    let text = format!("The API tokens of {} are revoked.", member.name);
+    Ok(visit.done(&format!("/members/{id}"), text))
 }
 
 async fn change_role(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, Trouble> {
@@ -226,13 +239,7 @@ async fn change_role(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, Trou
     if !may_manage(visit.member().role, role) {
         return Err(Trouble::Forbidden("You may not hand out a role above your own."));
     }
-    let details = MemberDetails {
-        email: member.email.clone(),
-        name: member.name.clone(),
-        role,
-        oidc_subject: member.oidc_subject.clone(),
-        disabled: member.disabled_at.is_some(),
-    };
+    let details = MemberDetails { role, ..member.details() };
     visit.vault().update_member(&member.id, &details).await?;
     visit.audit("member_role_changed", &member.email, role.as_str());
     let article = if role == Role::Member { "a" } else { "an" };
@@ -256,7 +263,7 @@ async fn remove(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, Trouble> 
     for account in &accounts {
         let name = account.nickname.to_string();
         let removed = visit.workspace.connector.remove(&account.id).await?;
-        visit.audit("account_deleted", &name, account.id.as_str());
+        visit.audit_of(&account.id, "account_deleted", &name, account.id.as_str());
         if let Some(Removed::Failed { .. }) = removed {
             not_revoked.push(name);
         }

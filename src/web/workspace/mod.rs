@@ -14,6 +14,7 @@ mod connect;
 mod form;
 mod guard;
 mod login;
+mod machine;
 mod members;
 mod oauth_clients;
 mod oidc;
@@ -24,6 +25,7 @@ mod session;
 mod settings;
 mod shell;
 mod trouble;
+mod upload;
 mod visit;
 mod welcome;
 
@@ -57,6 +59,7 @@ use guard::Guard;
 use oidc::Provider;
 use password::Hasher;
 use shell::Theme;
+use upload::Upload;
 
 pub struct Workspace {
     forwarder: Arc<Forwarder>,
@@ -85,6 +88,8 @@ pub struct Surroundings {
     pub proxy: Option<SocketAddr>,
     /// Where this server records what it does; `None`: it does not.
     pub audit: Option<PathBuf>,
+    /// Definitions of apps in files.
+    pub apps_dir: Option<PathBuf>,
     /// Where declared callers are written.
     pub config_file: Option<PathBuf>,
 }
@@ -175,6 +180,9 @@ impl Workspace {
             return Err(request);
         }
         let (parts, body) = request.into_parts();
+        if parts.uri.path().starts_with(machine::PREFIX) {
+            return Ok(Box::pin(self.answer_program(peer, parts, body)).await);
+        }
         Ok(Box::pin(self.take(peer, parts, body)).await)
     }
 
@@ -182,6 +190,7 @@ impl Workspace {
         let path = request.uri().path();
         match first_segment(path) {
             "" => path == "/" && super::wants_a_page(request),
+            "v1" => path.starts_with(machine::PREFIX),
             first => {
                 let is_of = |section: &Section| first_segment(section.href()) == first;
                 BESIDE.contains(&first) || Section::ALL.iter().any(is_of)
@@ -193,13 +202,13 @@ impl Workspace {
         if self.forwarder.check(&parts).is_err() {
             return Trouble::Bad("This request is malformed.".to_owned()).told();
         }
-        let form = match self.form(&parts, body).await {
-            Ok(form) => form,
-            Err(trouble) => return trouble.told(),
-        };
         let who = match self.logged_in(&parts.headers).await {
             Ok(who) => who,
             Err(error) => return Trouble::from(error).told(),
+        };
+        let (form, uploads) = match self.form(&parts, body, who.is_some()).await {
+            Ok(form) => form,
+            Err(trouble) => return trouble.told(),
         };
         let visitor = Visitor { workspace: self, peer, parts: &parts, form: &form };
         if let Some(answer) = visitor.without_login(who.is_some()).await {
@@ -209,22 +218,32 @@ impl Workspace {
         if parts.method == Method::POST && !session::same(form.raw("csrf"), &who.csrf) {
             return Trouble::Forged.told();
         }
-        let visit = Visit::new(self, who, peer, &parts, form);
+        let visit = Visit::new(self, who, peer, &parts, form).bringing(uploads);
         let path: Vec<&str> = parts.uri.path().split('/').skip(1).collect();
         let answer = route(&visit, &path).await;
         answer.unwrap_or_else(|trouble| trouble.told_to(&visit))
     }
 
-    async fn form(&self, parts: &Parts, body: Incoming) -> Result<Form, Trouble> {
+    /// What a POST brings. Files are only for somebody who is logged in.
+    async fn form(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        logged_in: bool,
+    ) -> Result<(Form, Vec<Upload>), Trouble> {
         match parts.method {
-            Method::GET | Method::HEAD => return Ok(Form::default()),
+            Method::GET | Method::HEAD => return Ok(Default::default()),
             Method::POST => {}
             _ => return Err(Trouble::Method),
         }
         if !is_from_here(&parts.headers, Some(&self.base)) {
             return Err(Trouble::Forged);
         }
-        form::read(&parts.headers, body).await.map_err(|unread| {
+        let read = match logged_in && upload::is_one(&parts.headers) {
+            true => upload::read(&parts.headers, body).await,
+            false => form::read(&parts.headers, body).await.map(|form| (form, Vec::new())),
+        };
+        read.map_err(|unread| {
             Trouble::Bad(match unread {
                 Unread::NotAForm => "That is not a form of this page.".to_owned(),
                 Unread::TooLong => "That is too long to be taken.".to_owned(),

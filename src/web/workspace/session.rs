@@ -10,7 +10,7 @@ use http::header::USER_AGENT;
 use super::Workspace;
 use crate::random;
 use crate::secret::{Secret, TokenDigest, hex};
-use crate::vault::{self, Member, Session, SessionDetails, SessionOf};
+use crate::vault::{self, Member, MemberToken, Session, SessionDetails, SessionOf};
 use crate::web::browser::cookie;
 
 /// Between two lengthenings of a session in the store.
@@ -25,6 +25,23 @@ pub struct LoggedIn {
     pub session: Session,
     /// Goes into every form of this session.
     pub csrf: String,
+    /// The id of the token, where it is a program of theirs and no browser.
+    pub token: Option<String>,
+}
+
+impl LoggedIn {
+    /// A member's program, for the length of one request. It has no session, and a form of its
+    /// would be nobody's.
+    pub(super) fn by_token(member: Member, token: &MemberToken, digest: TokenDigest) -> Self {
+        let details = SessionDetails {
+            of: SessionOf::Member(member.id.clone()),
+            scopes: Vec::new(),
+            user_agent: None,
+            expires_at: token.created_at,
+        };
+        let session = Session { digest, details, created_at: token.created_at };
+        Self { member, session, csrf: String::new(), token: Some(token.id.clone()) }
+    }
 }
 
 impl Workspace {
@@ -47,7 +64,7 @@ impl Workspace {
             self.vault().extend_session(digest, until).await?;
         }
         let csrf = self.seal("csrf", token);
-        Ok(Some(LoggedIn { member, session, csrf }))
+        Ok(Some(LoggedIn { member, session, csrf, token: None }))
     }
 
     /// Begins a session with a token of its own, whatever cookie the browser came with, and gives

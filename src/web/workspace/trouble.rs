@@ -49,6 +49,17 @@ impl From<crate::random::NoRandom> for Trouble {
 }
 
 impl Trouble {
+    /// What the visitor mends on the form that they sent; anything else goes on as trouble.
+    ///
+    /// # Errors
+    /// All that no entry mends.
+    pub fn on_form(self) -> Result<String, Self> {
+        match self {
+            Self::Bad(why) | Self::Store(vault::Error::Conflict(why)) => Ok(why),
+            trouble => Err(trouble),
+        }
+    }
+
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,

@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use super::form::Form;
 use super::session::{LoggedIn, same};
 use super::shell::{Section, Shell, Theme};
+use super::upload::Upload;
 use super::{Trouble, Workspace};
 use crate::forward::Body;
 use crate::ids::AccountId;
@@ -62,6 +63,8 @@ pub struct Visit<'w> {
     pub query: Form,
     /// Of a POST; its token has been checked.
     pub form: Form,
+    /// Files that came with it.
+    pub uploads: Vec<Upload>,
     pub peer: IpAddr,
     flash: Option<Flash>,
 }
@@ -85,9 +88,14 @@ impl<'w> Visit<'w> {
             address: address.to_owned(),
             query,
             form,
+            uploads: Vec::new(),
             peer,
             flash,
         }
+    }
+
+    pub(super) fn bringing(self, uploads: Vec<Upload>) -> Self {
+        Self { uploads, ..self }
     }
 
     pub fn vault(&self) -> &'w Vault {
@@ -162,9 +170,28 @@ impl<'w> Visit<'w> {
     /// Writes what the member did into the audit: `what` from a closed set, such as
     /// `account_renamed`; `subject` by name.
     pub fn audit(&self, what: &'static str, subject: &str, detail: &str) {
-        let by = format!("member: {} ({})", self.member().email, self.member().id);
+        self.audit_deed(None, what, subject, detail);
+    }
+
+    /// The same, of something that was done with an account: who may not see it does not read of it.
+    pub fn audit_of(&self, account: &AccountId, what: &'static str, subject: &str, detail: &str) {
+        self.audit_deed(Some(account), what, subject, detail);
+    }
+
+    fn audit_deed(
+        &self,
+        account: Option<&AccountId>,
+        what: &'static str,
+        subject: &str,
+        detail: &str,
+    ) {
+        let member = self.member();
+        let by = match &self.who.token {
+            None => format!("member: {} ({})", member.email, member.id),
+            Some(token) => format!("{token} of member: {} ({})", member.email, member.id),
+        };
         let since = Duration::ZERO;
-        let event = AuditEvent::Administered { what, subject, detail, by: &by, since };
+        let event = AuditEvent::Administered { what, subject, account, detail, by: &by, since };
         self.workspace.forwarder.telemetry.event(&event);
     }
 

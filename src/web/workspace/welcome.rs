@@ -123,6 +123,7 @@ impl Link<'_> {
         self.visitor.workspace.forwarder.telemetry.event(&AuditEvent::Administered {
             what,
             subject: &member.email,
+            account: None,
             detail: member.role.as_str(),
             by: &by,
             since: std::time::Duration::ZERO,

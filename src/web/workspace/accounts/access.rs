@@ -64,7 +64,7 @@ pub(super) async fn manage(visit: &Visit<'_>, id: &str) -> Result<Response<Body>
             ("may be used by those you named.", names.collect::<Vec<_>>().join(", "))
         }
     };
-    visit.audit("account_shared", account.nickname.as_str(), &detail);
+    visit.audit_of(&account.id, "account_shared", account.nickname.as_str(), &detail);
     Ok(visit.done(&format!("/accounts/{id}"), format!("{} {said}", account.nickname)))
 }
 
@@ -176,7 +176,7 @@ pub(super) async fn give(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, 
         ));
     }
     visit.vault().give_account(&account.id, Some(&to.id)).await?;
-    visit.audit("account_given", account.nickname.as_str(), &to.email);
+    visit.audit_of(&account.id, "account_given", account.nickname.as_str(), &to.email);
     let text = format!("{} belongs to {} now.", account.nickname, to.name);
     Ok(visit.done(Section::Accounts.href(), text))
 }

@@ -32,7 +32,12 @@ pub(super) async fn rename(visit: &Visit<'_>, id: &str) -> Result<Response<Body>
         match visit.form.text("name").parse::<AccountId>() {
             Ok(name) => match visit.vault().rename_account(&account.id, &name).await {
                 Ok(_) => {
-                    visit.audit("account_renamed", name.as_str(), account.nickname.as_str());
+                    visit.audit_of(
+                        &account.id,
+                        "account_renamed",
+                        name.as_str(),
+                        account.nickname.as_str(),
+                    );
                     let text = format!("The account is called {name} now.");
                     return Ok(visit.done(&format!("/accounts/{id}"), text));
                 }
@@ -60,7 +65,7 @@ pub(super) async fn rename(visit: &Visit<'_>, id: &str) -> Result<Response<Body>
 pub(super) async fn check(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, Trouble> {
     let account = visit.account(id, Operation::See).await?;
     let checked = connect::check_account(visit.workspace, &account).await;
-    visit.audit("account_checked", account.nickname.as_str(), account.id.as_str());
+    visit.audit_of(&account.id, "account_checked", account.nickname.as_str(), account.id.as_str());
     let text = connect::told(&checked);
     let flash = match checked.is_bad() {
         true => Flash::warning(format!("The check failed. {text}")),
@@ -74,7 +79,7 @@ pub(super) async fn delete(visit: &Visit<'_>, id: &str) -> Result<Response<Body>
     let name = account.nickname.as_str();
     if visit.is_post() {
         let removed = visit.workspace.connector.remove(&account.id).await?;
-        visit.audit("account_deleted", name, account.id.as_str());
+        visit.audit_of(&account.id, "account_deleted", name, account.id.as_str());
         let flash = match removed.ok_or(Trouble::NotFound)? {
             Removed::Revoked => {
                 Flash::done(format!("{name} is deleted, and its grant is revoked at the provider."))

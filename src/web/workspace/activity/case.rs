@@ -43,8 +43,8 @@ fn expected(entry: &Entry) -> Option<&'static str> {
 }
 
 /// The reasons that the rules and bindings give; others come from limits and tokens.
-const POLICY_REASONS: [&str; 6] =
-    ["not_bound", "unknown_account", "other_host", "ambiguous", "no_rule", "rule"];
+const POLICY_REASONS: [&str; 7] =
+    ["not_bound", "lapsed", "unknown_account", "other_host", "ambiguous", "no_rule", "rule"];
 
 fn url_of(entry: &Entry) -> String {
     let (scheme, usual) = match (entry.number("port"), entry.text("door")) {

@@ -1,7 +1,8 @@
 //! Reading the audit for a member: who may see which entry, and how one is said in a line.
 //!
 //! Owners and admins see everything. A member sees what happened with accounts that they may see,
-//! with callers that they may change, and what they did themselves.
+//! with callers that they may change, and what they did themselves. Accounts are told apart by id:
+//! their nicknames change, and are used again.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -12,29 +13,56 @@ use super::super::shell::Moment;
 use super::super::visit::Visit;
 use crate::clock::rfc3339;
 use crate::policy::access::{CallerOperation, Operation, may};
+use crate::telemetry::ACCOUNT_ID;
 use crate::telemetry::trail::{self, Entry, Found, Search};
 
 /// What a member may see of the audit.
 pub struct Sight {
     all: bool,
-    /// By nickname, since when they have it: what an earlier account of that name did is another's.
-    accounts: HashMap<String, String>,
-    callers: HashSet<String>,
+    /// By id.
+    accounts: HashSet<String>,
+    /// By name, and since when there is this caller: what an earlier one of that name did is
+    /// another's.
+    callers: HashMap<String, String>,
     /// As `by` ends where they did something.
     me: String,
+}
+
+/// Which account an entry is about.
+enum About<'e> {
+    /// `apn_…`.
+    Account(&'e str),
+    /// Some account, named only by a nickname, by a version that wrote no ids.
+    Unclear,
+    None,
+}
+
+impl<'e> About<'e> {
+    fn of(entry: &'e Entry) -> Self {
+        let deed_of_old = || {
+            entry.text("what").starts_with("account_")
+                || entry.text("what").starts_with("credential_")
+        };
+        match (entry.text(ACCOUNT_ID), entry.text("account")) {
+            ("", "") if deed_of_old() => Self::Unclear,
+            ("", "") => Self::None,
+            ("", _) => Self::Unclear,
+            (id, _) => Self::Account(id),
+        }
+    }
 }
 
 impl Sight {
     pub fn of(ledger: &Ledger) -> Self {
         let seen = ledger.accounts.values();
         let seen = seen.filter(|account| may(ledger.standing(account), Operation::See));
-        let since = seen.map(|account| (account.nickname.to_string(), rfc3339(account.created_at)));
-        let callers = ledger.callers.iter().map(|caller| &caller.name);
-        let callers = callers.filter(|name| ledger.may(name, CallerOperation::Change));
+        let callers = ledger.callers.iter();
+        let callers = callers.filter(|caller| ledger.may(&caller.name, CallerOperation::Change));
+        let since = callers.map(|caller| (caller.name.to_string(), rfc3339(caller.created_at)));
         Self {
             all: ledger.me.role.administers(),
-            accounts: since.collect(),
-            callers: callers.map(ToString::to_string).collect(),
+            accounts: seen.map(|account| account.id.to_string()).collect(),
+            callers: since.collect(),
             me: format!("({})", ledger.me.id),
         }
     }
@@ -52,34 +80,39 @@ impl Sight {
             | "handshake_failed"
             | "credential_refreshed"
             | "credential_failed"
-            | "account_changed" => match entry.text("account") {
-                "" => self.callers.contains(entry.text("caller")),
-                account => self.sees_account(account, entry),
+            | "account_changed" => match About::of(entry) {
+                About::Account(id) => self.accounts.contains(id),
+                About::Unclear => false,
+                About::None => self.sees_caller(entry.text("caller"), entry),
             },
             _ => false,
         }
     }
 
+    /// What they did themselves they know, but for the name of an account that they took from a
+    /// caller and never could see.
     fn sees_deed(&self, entry: &Entry) -> bool {
         let (what, subject) = (entry.text("what"), entry.text("subject"));
         let theirs = entry.text("by").ends_with(&self.me);
-        // A caller's accounts are named in the detail of what was bound to it.
-        let about_accounts =
-            matches!(what, "account_bound" | "account_unbound" | "account_swapped");
-        theirs
-            || match what.split_once('_') {
-                _ if about_accounts => self.callers.contains(subject),
-                Some(("account", _)) => self.sees_account(subject, entry),
-                Some(("caller", _)) => self.callers.contains(subject),
-                _ => false,
+        match About::of(entry) {
+            About::Account(id) if self.accounts.contains(id) => {
+                // A caller's name is the subject of what was bound to it.
+                !BINDINGS.contains(&what) || theirs || self.sees_caller(subject, entry)
             }
+            About::Account(_) | About::Unclear => theirs && !BINDINGS.contains(&what),
+            About::None if what.starts_with("caller_") => {
+                theirs || self.sees_caller(subject, entry)
+            }
+            About::None => theirs,
+        }
     }
 
-    fn sees_account(&self, nickname: &str, entry: &Entry) -> bool {
-        let since = self.accounts.get(nickname);
-        since.is_some_and(|since| entry.text("ts") >= since.as_str())
+    fn sees_caller(&self, name: &str, entry: &Entry) -> bool {
+        self.callers.get(name).is_some_and(|since| entry.text("ts") >= since.as_str())
     }
 }
+
+const BINDINGS: [&str; 3] = ["account_bound", "account_unbound", "account_swapped"];
 
 /// Looks into the audit, away from the threads that serve. `None` when nothing is recorded.
 ///
@@ -131,7 +164,10 @@ impl Row {
             at: said(entry.text("ts"), ledger.now),
             kind: label(entry.kind()),
             what: what(entry),
-            caller: entry.text("caller").to_owned(),
+            caller: match entry.text("door") {
+                "builder" => format!("{}, in the builder", ledger.person(entry.text("caller"))),
+                _ => entry.text("caller").to_owned(),
+            },
             account: entry.text("account").to_owned(),
             face: (!app.is_empty()).then(|| Face::of(app, ledger.app_name(app))),
             state,
@@ -231,5 +267,74 @@ fn state_of(entry: &Entry) -> (&'static str, &'static str) {
         ("tail_missing" | "torn_line", _) => ("Damaged", "badge-danger"),
         ("handshake_failed", _) => ("Failed", "badge-warn"),
         _ => ("", ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A member who may see one account and change one caller.
+    fn sight() -> Sight {
+        Sight {
+            all: false,
+            accounts: HashSet::from(["apn_mine".to_owned()]),
+            callers: HashMap::from([("flow".to_owned(), "2026-02-01T00:00:00.000Z".to_owned())]),
+            me: "(mem_me)".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_member_sees_what_concerns_their_accounts_callers_and_deeds_and_nothing_by_a_nickname() {
+        let (old, new) = ("2026-01-01T00:00:00.000Z", "2026-03-01T00:00:00.000Z");
+        let me = "member: me@acme.test (mem_me)";
+        for (members, seen) in [
+            (json!({ "type": "request", "account": "team", "account_id": "apn_mine" }), true),
+            (json!({ "type": "request", "account": "team", "account_id": "apn_other" }), false),
+            (json!({ "type": "request", "account": "team", "caller": "flow", "ts": new }), false),
+            (json!({ "type": "request", "caller": "flow", "ts": new }), true),
+            (json!({ "type": "request", "caller": "flow", "ts": old }), false),
+            (json!({ "type": "credential_failed", "account": "team" }), false),
+            (json!({ "type": "account_changed", "account_id": "apn_mine" }), true),
+            (json!({ "type": "server_started" }), false),
+            (json!({ "type": "administered", "what": "logged_in", "by": me }), true),
+            (json!({ "type": "administered", "what": "logged_in", "by": "x (mem_x)" }), false),
+            (json!({ "type": "administered", "what": "account_deleted", "by": me }), true),
+            (json!({ "type": "administered", "what": "account_shared", "subject": "team" }), false),
+            (
+                json!({ "type": "administered", "what": "account_shared", "account_id": "apn_mine" }),
+                true,
+            ),
+            (
+                json!({ "type": "administered", "what": "account_bound", "subject": "flow",
+                        "account_id": "apn_mine", "ts": new }),
+                true,
+            ),
+            (
+                json!({ "type": "administered", "what": "account_bound", "subject": "flow",
+                        "account_id": "apn_other", "ts": new }),
+                false,
+            ),
+            (
+                json!({ "type": "administered", "what": "account_unbound", "subject": "flow",
+                        "account_id": "apn_other", "ts": new, "by": me }),
+                false,
+            ),
+            (
+                json!({ "type": "administered", "what": "caller_changed", "subject": "flow", "ts": new }),
+                true,
+            ),
+            (
+                json!({ "type": "administered", "what": "caller_changed", "subject": "flow", "ts": old }),
+                false,
+            ),
+        ] {
+            let serde_json::Value::Object(members) = members else { panic!("an object") };
+            let entry = Entry { seq: 1, members, line: String::new() };
+            assert_eq!(sight().sees(&entry), seen, "{entry:?}");
+            assert!(Sight { all: true, ..sight() }.sees(&entry));
+        }
     }
 }

@@ -19,6 +19,8 @@ use super::form::Form;
 use super::shell::{Section, Shell};
 use super::visit::Visit;
 use crate::forward::Body;
+use crate::policy::access::Operation;
+use crate::telemetry::ACCOUNT_ID;
 use crate::telemetry::trail::{Entry, Found, Rest, Search};
 pub use check::Checker;
 use history::{KINDS, Row, Sight, look, moment};
@@ -46,6 +48,8 @@ struct Filters {
     /// The caller.
     who: String,
     account: String,
+    /// Set by links from an account's page: nicknames change.
+    account_id: String,
     app: String,
     outcome: String,
     method: String,
@@ -70,6 +74,7 @@ impl Filters {
             kind: text("kind"),
             who: text("caller"),
             account: text("account"),
+            account_id: text(ACCOUNT_ID),
             app: text("app"),
             outcome: text("outcome"),
             method: text("method").to_uppercase(),
@@ -78,12 +83,13 @@ impl Filters {
         }
     }
 
-    fn pairs(&self) -> [(&'static str, &str); 9] {
+    fn pairs(&self) -> [(&'static str, &str); 10] {
         [
             ("q", &self.q),
             ("kind", &self.kind),
             ("caller", &self.who),
             ("account", &self.account),
+            (ACCOUNT_ID, &self.account_id),
             ("app", &self.app),
             ("outcome", &self.outcome),
             ("method", &self.method),
@@ -98,7 +104,9 @@ impl Filters {
 
     /// Whether those are set that stand behind "More filters".
     fn go_deep(&self) -> bool {
-        [&self.app, &self.account, &self.method, &self.from, &self.to].iter().any(|f| !f.is_empty())
+        [&self.app, &self.account, &self.account_id, &self.method, &self.from, &self.to]
+            .iter()
+            .any(|f| !f.is_empty())
     }
 
     /// Members that a line must have as they stand; the rest is asked of the parsed entry.
@@ -108,6 +116,7 @@ impl Filters {
             ("type", &*self.kind),
             ("caller", &self.who),
             ("account", &self.account),
+            (ACCOUNT_ID, &self.account_id),
             ("app", &self.app),
             ("outcome", outcome),
             ("method", &self.method),
@@ -155,7 +164,8 @@ struct ListPage<'a> {
     filters: &'a Filters,
     rows: Vec<Row>,
     callers: Vec<String>,
-    accounts: Vec<String>,
+    /// Nickname and id of those that may be seen.
+    accounts: Vec<(String, String)>,
     apps: Vec<(String, String)>,
     /// Nothing is recorded.
     unaudited: bool,
@@ -241,12 +251,13 @@ fn instant(text: &str) -> Result<Option<SystemTime>, ()> {
     candidates.iter().find_map(|text| moment(text)).map(Some).ok_or(())
 }
 
-fn account_names(ledger: &Ledger) -> Vec<String> {
-    use crate::policy::access::Operation;
+fn account_names(ledger: &Ledger) -> Vec<(String, String)> {
     let seen = ledger.accounts.values();
     let seen = seen.filter(|account| ledger.may_account(&account.id, Operation::See));
-    let names: BTreeSet<String> = seen.map(|account| account.nickname.to_string()).collect();
-    names.into_iter().collect()
+    let mut names: Vec<(String, String)> =
+        seen.map(|account| (account.nickname.to_string(), account.id.to_string())).collect();
+    names.sort_by_key(|(name, _)| name.to_lowercase());
+    names
 }
 
 /// Apps that are in use, by name.

@@ -114,7 +114,7 @@ fn definition(app: &App, own: Option<AppDefinition>) -> Option<String> {
     if let Some(own) = own {
         return Some(own.definition);
     }
-    let embedded = Catalog::embedded_files().find(|(file, _)| *file == app.file);
+    let embedded = Catalog::embedded_text(app.id.as_str()).filter(|(file, _)| *file == app.file);
     embedded.map(|(_, text)| text).or_else(|| std::fs::read_to_string(&app.file).ok())
 }
 

@@ -3,6 +3,7 @@
 //! A definition says where secrets go, so it is read and linted before it is kept, and the whole
 //! catalog with it: what would not load is never stored. All nodes take it in at once.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +14,13 @@ use super::super::Trouble;
 use super::super::shell::{Confirm, Section, Shell};
 use super::super::visit::{Flash, Visit};
 use crate::catalog::openapi::{self, Derived, Wishes};
-use crate::catalog::{App, Catalog, Mistake, lint};
+use crate::catalog::own::{self, DeclaredUse, FILE, Verdict};
+use crate::catalog::{App, Catalog, Mistake};
 use crate::forward::Body;
 use crate::ids::AppId;
 use crate::secret::TokenDigest;
 use crate::vault::Filter;
 
-/// Far above any definition.
-const MAX_BYTES: usize = 128 * 1024;
 /// A change is in use within a second; this is for a slow disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
@@ -77,21 +77,6 @@ struct Editor<'v> {
     id: Option<AppId>,
 }
 
-/// What a text was found to be.
-#[derive(Default)]
-struct Verdict {
-    app: Option<App>,
-    mistakes: Vec<Mistake>,
-    notes: Vec<String>,
-}
-
-impl Verdict {
-    /// There is nothing to show before it is saved.
-    fn is_clean(&self) -> bool {
-        self.mistakes.is_empty() && self.notes.is_empty()
-    }
-}
-
 const MADE: &str = "This definition was made from the OpenAPI document. Read it: what follows could \
                     not be derived, or was guessed.";
 
@@ -110,9 +95,6 @@ impl Editor<'_> {
         let text = form.raw("definition").replace("\r\n", "\n");
         if let Some(made) = self.made_of_openapi(&text) {
             return self.offer(&text, made).await;
-        }
-        if text.len() > MAX_BYTES {
-            return Err(Trouble::Bad("A definition has at most 128 KiB.".to_owned()));
         }
         let verdict = self.judge(&text).await?;
         match &verdict.app {
@@ -158,63 +140,22 @@ impl Editor<'_> {
     }
 
     async fn judge(&self, text: &str) -> Result<Verdict, Trouble> {
-        let mut verdict = Verdict::default();
-        let catalog = self.visit.workspace.keeper.catalog();
-        let file = (FILE.to_owned(), text.to_owned());
-        let alone = match Catalog::build([file.clone()]) {
-            Ok(alone) => alone,
-            Err(mistakes) => return Ok(Verdict { mistakes, ..verdict }),
-        };
-        let Some(app) = alone.apps().next() else { return Ok(verdict) };
-        verdict.mistakes = lint(app);
-        if let Err(mistakes) = catalog.with([file]) {
-            verdict.mistakes.extend(mistakes);
-        }
-        if let Some(id) = self.id.as_ref().filter(|id| **id != app.id) {
-            let said = format!("stays \"{id}\": accounts refer to it; add another app instead");
-            verdict.mistakes.push(Mistake::new(FILE, Some(1), "id", said));
-        }
-        self.mind_declared(app, &mut verdict);
-        if self.id.is_none() && catalog.app(app.id.as_str()).is_some() {
-            let replaced = format!("It takes the place of the app {} that is there.", app.id);
-            verdict.notes.push(replaced);
-        }
-        self.mind_accounts(app, &mut verdict).await?;
-        if !verdict.mistakes.iter().any(Mistake::is_error) {
-            verdict.app = Some(app.as_ref().clone());
+        let workspace = self.visit.workspace;
+        let world = workspace.forwarder.world();
+        let declared = world.slots.iter().filter(|slot| !slot.is_stored());
+        let declared = declared.map(|slot| DeclaredUse {
+            account: &slot.account,
+            app: &slot.app.id,
+            auth: &slot.auth().id,
+        });
+        let mut verdict = own::judge(&workspace.keeper.catalog(), text, self.id.as_ref(), declared);
+        if let Some(app) = &verdict.app {
+            let filter = Filter { app: Some(app.id.clone()), ..Filter::default() };
+            let accounts = self.visit.vault().accounts(&filter).await?;
+            let ways = accounts.iter().map(|account| (&account.nickname, &*account.auth));
+            verdict.notes.extend(own::lost_ways(app, ways));
         }
         Ok(verdict)
-    }
-
-    /// Accounts of the configuration cannot lose what they were checked against.
-    fn mind_declared(&self, app: &App, verdict: &mut Verdict) {
-        let world = self.visit.workspace.forwarder.world();
-        let declared = world.slots.iter().filter(|slot| !slot.is_stored() && slot.app.id == app.id);
-        for slot in declared {
-            let auth = &slot.auth().id;
-            if app.auth(auth).is_none() {
-                let said = format!(
-                    "is missing, and the account {} of the configuration uses it",
-                    slot.account
-                );
-                verdict.mistakes.push(Mistake::new(FILE, None, format!("auth.{auth}"), said));
-            }
-        }
-    }
-
-    async fn mind_accounts(&self, app: &App, verdict: &mut Verdict) -> Result<(), Trouble> {
-        let filter = Filter { app: Some(app.id.clone()), ..Filter::default() };
-        let accounts = self.visit.vault().accounts(&filter).await?;
-        let lost = accounts.iter().filter(|account| app.auth(&account.auth).is_none());
-        let names: Vec<&str> = lost.map(|account| account.nickname.as_str()).take(20).collect();
-        if !names.is_empty() {
-            let said = format!(
-                "These accounts stop working, because their way to authenticate is gone: {}.",
-                names.join(", ")
-            );
-            verdict.notes.push(said);
-        }
-        Ok(())
     }
 
     async fn save(&self, app: &App, text: &str) -> Result<Response<Body>, Trouble> {
@@ -309,11 +250,16 @@ pub(super) async fn remove(visit: &Visit<'_>, id: &str) -> Result<Response<Body>
         in_use(visit, |now| is_another(now.app(id.as_str()), before)).await;
         return Ok(visit.done("/apps", format!("The definition of {name} is removed.")));
     }
-    let beneath = Catalog::embedded().is_ok_and(|catalog| catalog.app(id.as_str()).is_some());
-    let stops = if beneath { Vec::new() } else { stops(visit, &id).await? };
-    let text = match beneath {
-        true => format!("The definition of {name} that comes with countersign takes its place."),
-        false => format!("The app {name} goes out of the catalog."),
+    let beneath = beneath(visit, &id);
+    let stops = stops(visit, &id, beneath.as_ref()).await?;
+    let text = match &beneath {
+        Some(Beneath { file: None, .. }) => {
+            format!("The definition of {name} that comes with countersign takes its place.")
+        }
+        Some(Beneath { file: Some(file), .. }) => {
+            format!("The definition of {name} in {} takes its place.", file.display())
+        }
+        None => format!("The app {name} goes out of the catalog."),
     };
     let title = format!("Remove the definition of {name}?");
     let (action, back) = (format!("/apps/{id}/remove"), format!("/apps/{id}"));
@@ -330,8 +276,38 @@ pub(super) async fn remove(visit: &Visit<'_>, id: &str) -> Result<Response<Body>
     }))
 }
 
-/// What rests on an app that goes.
-async fn stops(visit: &Visit<'_>, id: &AppId) -> Result<Vec<String>, Trouble> {
+/// What takes the place of a definition that is removed.
+struct Beneath {
+    app: Arc<App>,
+    /// In `apps_dir`; else it comes with the binary.
+    file: Option<PathBuf>,
+}
+
+fn beneath(visit: &Visit<'_>, id: &AppId) -> Option<Beneath> {
+    let read = |text: String| {
+        let alone = Catalog::build([(FILE.to_owned(), text)]).ok()?;
+        alone.app(id.as_str()).cloned()
+    };
+    let dir = visit.workspace.around.apps_dir.as_ref();
+    let files = dir.and_then(|dir| std::fs::read_dir(dir).ok()).into_iter().flatten();
+    let files = files.filter_map(|entry| Some(entry.ok()?.path()));
+    let in_dir = files.filter_map(|file| {
+        let app = read(std::fs::read_to_string(&file).ok()?)?;
+        Some(Beneath { app, file: Some(file) })
+    });
+    let embedded = || {
+        let (_, text) = Catalog::embedded_text(id.as_str())?;
+        Some(Beneath { app: read(text)?, file: None })
+    };
+    in_dir.into_iter().next().or_else(embedded)
+}
+
+/// What rests on an app that goes, or on what only it can do.
+async fn stops(
+    visit: &Visit<'_>,
+    id: &AppId,
+    beneath: Option<&Beneath>,
+) -> Result<Vec<String>, Trouble> {
     let filter = Filter { app: Some(id.clone()), ..Filter::default() };
     let accounts = visit.vault().accounts(&filter).await?;
     let bindings = visit.vault().bindings().await?;
@@ -343,11 +319,11 @@ async fn stops(visit: &Visit<'_>, id: &AppId) -> Result<Vec<String>, Trouble> {
             false => format!("The account {}, and with it {}", account.nickname, users.join(", ")),
         }
     };
-    Ok(accounts.iter().take(50).map(line).collect())
+    let lost = |account: &&crate::vault::Account| {
+        beneath.is_none_or(|beneath| beneath.app.auth(&account.auth).is_none())
+    };
+    Ok(accounts.iter().filter(lost).take(50).map(line).collect())
 }
-
-/// For messages about the text in the form.
-const FILE: &str = "definition";
 
 const TEMPLATE: &str = r#"id = "orders"
 name = "Orders"

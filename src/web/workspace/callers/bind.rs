@@ -46,13 +46,11 @@ pub(super) async fn bind(visit: &Visit<'_>, name: &str) -> Result<Response<Body>
         Terms { default: visit.form.has("default"), paths: paths(visit), grant: grant(visit) };
     let by = Some(&visit.member().id);
     if let Err(error) = callers::bind(visit.vault(), &caller, account, &terms, by).await {
-        return match error.into() {
-            Trouble::Bad(why) => Ok(visit.refused(&choose(visit, &ledger, &caller, Some(why)))),
-            trouble => Err(trouble),
-        };
+        let why = Trouble::from(error).on_form()?;
+        return Ok(visit.refused(&choose(visit, &ledger, &caller, Some(why))));
     }
     let nickname = account.nickname.as_str();
-    visit.audit("account_bound", name, nickname);
+    visit.audit_of(&account.id, "account_bound", name, nickname);
     Ok(visit.done(&format!("/callers/{name}"), format!("{name} may use {nickname} now.")))
 }
 
@@ -119,14 +117,11 @@ pub(super) async fn rebind(
         let by = Some(&visit.member().id);
         match callers::rebind(visit.vault(), &caller, account, (default, &paths), by).await {
             Ok(()) => {
-                visit.audit("account_bound", name, account.nickname.as_str());
+                visit.audit_of(&account.id, "account_bound", name, account.nickname.as_str());
                 let text = format!("Saved when {} is taken.", account.nickname);
                 return Ok(visit.done(&format!("/callers/{name}"), text));
             }
-            Err(wrong) => match wrong.into() {
-                Trouble::Bad(why) => error = Some(why),
-                trouble => return Err(trouble),
-            },
+            Err(wrong) => error = Some(Trouble::from(wrong).on_form()?),
         }
     }
     let refused = error.is_some();
@@ -159,7 +154,7 @@ pub(super) async fn unbind(
     let (_, account) = held(&ledger, &caller, account)?;
     if visit.is_post() {
         callers::unbind(visit.vault(), &caller, account).await?;
-        visit.audit("account_unbound", name, account.nickname.as_str());
+        visit.audit_of(&account.id, "account_unbound", name, account.nickname.as_str());
         let text = format!("{name} may no longer use {}.", account.nickname);
         return Ok(visit.done(&format!("/callers/{name}"), text));
     }
@@ -216,7 +211,10 @@ pub(super) async fn swap(
     {
         let by = Some(&visit.member().id);
         callers::swap(visit.vault(), &caller, (old, new), by).await?;
-        visit.audit("account_swapped", name, &format!("{} for {}", new.nickname, old.nickname));
+        // Not by its name: who swaps an account need not be somebody who may know it.
+        let detail = format!("{} for {}", new.nickname, used.said());
+        visit.audit_of(&new.id, "account_swapped", name, &detail);
+        visit.audit_of(&old.id, "account_unbound", name, old.nickname.as_str());
         let text = format!("{name} uses {} now.", new.nickname);
         return Ok(visit.done(&format!("/callers/{name}"), text));
     }

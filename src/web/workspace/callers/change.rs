@@ -46,8 +46,7 @@ pub(super) async fn edit(visit: &Visit<'_>, name: &str) -> Result<Response<Body>
     if visit.is_post() {
         match save(visit, &caller).await {
             Ok(()) => return Ok(visit.done(&format!("/callers/{name}"), "Saved.")),
-            Err(Trouble::Bad(why)) => error = Some(why),
-            Err(trouble) => return Err(trouble),
+            Err(trouble) => error = Some(trouble.on_form()?),
         }
     }
     let (details, form) = (&caller.details, &visit.form);

@@ -16,7 +16,7 @@ use crate::connect::callers::{self, CallerError, Grant};
 use crate::forward::Body;
 use crate::ids::CallerId;
 use crate::secret::Secret;
-use crate::vault::{self, Account, CallerDetails};
+use crate::vault::{Account, CallerDetails};
 
 #[derive(Template)]
 #[template(path = "workspace/caller_new.html")]
@@ -80,11 +80,10 @@ pub(super) async fn create(visit: &Visit<'_>) -> Result<Response<Body>, Trouble>
     }
     match try_to_create(visit, &ledger).await {
         Ok((name, token)) => Ok(show_token(visit, &name, &token, Occasion::New)),
-        Err(Trouble::Bad(error)) => Ok(visit.refused(&page(visit, &ledger, Some(error)))),
-        Err(Trouble::Store(vault::Error::Conflict(error))) => {
-            Ok(visit.refused(&page(visit, &ledger, Some(error))))
+        Err(trouble) => {
+            let why = trouble.on_form()?;
+            Ok(visit.refused(&page(visit, &ledger, Some(why))))
         }
-        Err(trouble) => Err(trouble),
     }
 }
 
@@ -92,7 +91,7 @@ async fn try_to_create(visit: &Visit<'_>, ledger: &Ledger) -> Result<(CallerId, 
     let form = &visit.form;
     let name: CallerId =
         form.text("name").parse().map_err(|invalid| Trouble::Bad(format!("{invalid}")))?;
-    if ledger.world.caller(name.as_str()).is_some() || ledger.caller(name.as_str()).is_some() {
+    if ledger.is_taken(&name) {
         return Err(Trouble::Bad(format!("There is a caller called {name} already.")));
     }
     let wanted: Vec<&str> = form.all("account").collect();
@@ -121,7 +120,7 @@ async fn try_to_create(visit: &Visit<'_>, ledger: &Ledger) -> Result<(CallerId, 
     let token = token.map_err(said)?;
     visit.audit("caller_added", name.as_str(), &details.description);
     for account in &accounts {
-        visit.audit("account_bound", name.as_str(), account.nickname.as_str());
+        visit.audit_of(&account.id, "account_bound", name.as_str(), account.nickname.as_str());
     }
     Ok((name, token))
 }

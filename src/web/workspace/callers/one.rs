@@ -210,6 +210,7 @@ pub fn reason_said(reason: &str) -> &'static str {
         "rule" => "a rule denies it",
         "odd_path" => "its path can be read in two ways",
         "not_bound" => "no account of the app is bound",
+        "lapsed" => "the binding of its account holds no more",
         "unknown_account" => "the account that it named is not bound",
         "other_host" => "the account is for another host",
         "ambiguous" => "several accounts fit and none was named",

@@ -112,6 +112,20 @@ impl Desk {
         }
     }
 
+    /// Changes the rule that stands at `at` as `change` says, which tells what it did.
+    async fn alter(
+        self,
+        visit: &Visit<'_>,
+        at: &str,
+        change: impl FnOnce(&mut Vec<RuleText>, usize) -> Option<String>,
+    ) -> Result<Response<Body>, Trouble> {
+        let place = self.place(at)?;
+        self.check_fresh(visit)?;
+        let mut rules = self.rules.clone();
+        let did = change(&mut rules, place).ok_or(Trouble::NotFound)?;
+        self.put(visit, &rules, &did).await
+    }
+
     async fn put(
         &self,
         visit: &Visit<'_>,
@@ -177,12 +191,11 @@ pub(super) async fn remove(
     name: &str,
     at: &str,
 ) -> Result<Response<Body>, Trouble> {
-    let desk = Desk::open(visit, name).await?;
-    let place = desk.place(at)?;
-    desk.check_fresh(visit)?;
-    let mut rules = desk.rules.clone();
-    rules.remove(place);
-    desk.put(visit, &rules, &format!("rule {} removed", place + 1)).await
+    let remove = |rules: &mut Vec<RuleText>, place: usize| {
+        rules.remove(place);
+        Some(format!("rule {} removed", place + 1))
+    };
+    Desk::open(visit, name).await?.alter(visit, at, remove).await
 }
 
 /// One place up or down. The answer to a request does not depend on the order, but people read it.
@@ -191,17 +204,16 @@ pub(super) async fn shift(
     name: &str,
     at: &str,
 ) -> Result<Response<Body>, Trouble> {
-    let desk = Desk::open(visit, name).await?;
-    let place = desk.place(at)?;
-    desk.check_fresh(visit)?;
-    let other = match visit.form.text("to") {
-        "up" => place.checked_sub(1),
-        _ => Some(place + 1).filter(|other| *other < desk.rules.len()),
+    let up = visit.form.text("to") == "up";
+    let swap = |rules: &mut Vec<RuleText>, place: usize| {
+        let other = if up { place.checked_sub(1)? } else { place + 1 };
+        let is_there = other < rules.len();
+        is_there.then(|| {
+            rules.swap(place, other);
+            format!("rule {} is rule {} now", place + 1, other + 1)
+        })
     };
-    let Some(other) = other else { return Err(Trouble::NotFound) };
-    let mut rules = desk.rules.clone();
-    rules.swap(place, other);
-    desk.put(visit, &rules, &format!("rule {} is rule {} now", place + 1, other + 1)).await
+    Desk::open(visit, name).await?.alter(visit, at, swap).await
 }
 
 fn page<'a>(

@@ -7,7 +7,7 @@ use askama::Template;
 use http::Response;
 
 use super::super::Trouble;
-use super::super::activity::history;
+use super::super::activity::history::{self, Sight};
 use super::super::shell::{Section, Shell, counted};
 use super::super::visit::Visit;
 use super::rules::as_of;
@@ -53,7 +53,7 @@ pub(super) async fn answer(visit: &Visit<'_>, name: &str) -> Result<Response<Bod
     let caller = caller_for(visit, &ledger, name, CallerOperation::Change).await?;
     let asked = if visit.is_post() { &visit.form } else { &visit.query };
     let days = asked.text("days").parse().ok().filter(|days| DAYS.contains(days)).unwrap_or(30);
-    let (suggestion, in_part) = suggestion(visit, name, days).await?;
+    let (suggestion, in_part) = suggestion(visit, &ledger, name, days).await?;
     let held = rules_of(&caller)?;
     let denials = held.iter().filter(|rule| rule.effect == RuleEffect::Deny).cloned();
     if visit.is_post() {
@@ -101,6 +101,7 @@ pub(super) async fn answer(visit: &Visit<'_>, name: &str) -> Result<Response<Bod
 
 async fn suggestion(
     visit: &Visit<'_>,
+    ledger: &Ledger,
     name: &str,
     days: u32,
 ) -> Result<(Suggestion, bool), Trouble> {
@@ -111,8 +112,12 @@ async fn suggestion(
         most_bytes: LOOK_BYTES,
         ..Search::default()
     };
-    let caller = name.to_owned();
-    let found = history::look(visit, wanted, move |entry| entry.text("caller") == caller).await?;
+    let (caller, sight) = (name.to_owned(), Sight::of(ledger));
+    // What an earlier caller of the name did, or an account that is not theirs, is not told here.
+    let found = history::look(visit, wanted, move |entry| {
+        entry.text("caller") == caller && sight.sees(entry)
+    });
+    let found = found.await?;
     let found = found.unwrap_or_default();
     let suggestion = crate::telemetry::trail::suggest(&found.entries);
     Ok((suggestion, matches!(found.rest, Rest::Unread { .. } | Rest::Before(_))))

@@ -14,8 +14,8 @@ use crate::connect::callers::rules_of;
 use crate::forward::World;
 use crate::ids::{AccountId, CallerId, MemberId};
 use crate::policy::access::{CallerOperation, Operation, Standing, may, may_with_caller};
-use crate::policy::{Effect, Mode};
-use crate::vault::{self, Account, Binding, Filter, Member, Shares, StoredCaller};
+use crate::policy::{Effect, Lapse, Mode};
+use crate::vault::{self, Account, Binding, EndedBinding, Filter, Lenders, Member, StoredCaller};
 use crate::web::html::monogram;
 
 /// What pages about callers read.
@@ -27,8 +27,9 @@ pub struct Ledger {
     pub callers: Vec<StoredCaller>,
     pub bindings: Vec<Binding>,
     pub accounts: HashMap<AccountId, Account>,
-    members: HashMap<MemberId, Member>,
-    shares: Shares,
+    /// Bindings that ended with their accounts.
+    ended: Vec<EndedBinding>,
+    lenders: Lenders,
 }
 
 impl Ledger {
@@ -54,8 +55,11 @@ impl Ledger {
             callers: vault.callers().await?,
             bindings,
             accounts,
-            members: members.into_iter().map(|member| (member.id.clone(), member)).collect(),
-            shares: vault.shares().await?.into_iter().collect(),
+            ended: vault.ended_bindings().await?,
+            lenders: Lenders {
+                members: members.into_iter().map(|member| (member.id.clone(), member)).collect(),
+                shares: vault.shares().await?.into_iter().collect(),
+            },
         })
     }
 
@@ -63,12 +67,17 @@ impl Ledger {
         self.callers.iter().find(|caller| caller.name.as_str() == name)
     }
 
+    /// Whether a caller of the store or of the configuration is called so.
+    pub fn is_taken(&self, name: &CallerId) -> bool {
+        self.world.caller(name.as_str()).is_some() || self.caller(name.as_str()).is_some()
+    }
+
     pub fn bindings_of<'l>(&'l self, caller: &'l CallerId) -> impl Iterator<Item = &'l Binding> {
         self.bindings.iter().filter(move |binding| binding.caller == *caller)
     }
 
     pub fn standing(&self, account: &Account) -> Standing {
-        self.shares.standing(&self.me, account)
+        self.lenders.shares.standing(&self.me, account)
     }
 
     /// What the member may do to an account; nothing to one that is not there.
@@ -98,22 +107,24 @@ impl Ledger {
         self.catalog.app(app).map_or_else(|| app.to_owned(), |app| app.name.clone())
     }
 
+    /// A member by their id as text, such as an entry of the audit has.
+    pub fn person(&self, id: &str) -> String {
+        match id.parse::<MemberId>() {
+            Ok(id) => self.member_name(Some(&id)),
+            Err(_) => "A former member".to_owned(),
+        }
+    }
+
     fn member_name(&self, id: Option<&MemberId>) -> String {
         match id {
             None => "The operator".to_owned(),
             Some(id) if *id == self.me.id => "You".to_owned(),
             Some(id) => self
+                .lenders
                 .members
                 .get(id)
                 .map_or_else(|| "A former member".to_owned(), |m| m.name.clone()),
         }
-    }
-
-    /// A binding holds for as long as whoever made it may bind the account, as on the live path.
-    fn holds(&self, binding: &Binding, account: &Account) -> bool {
-        let Some(by) = &binding.created_by else { return true };
-        let member = self.members.get(by).filter(|member| member.disabled_at.is_none());
-        member.is_some_and(|member| may(self.shares.standing(member, account), Operation::Bind))
     }
 
     pub fn used(&self, binding: &Binding) -> Option<Used> {
@@ -125,12 +136,18 @@ impl Ledger {
             face: Face::of(account.app.as_str(), self.app_name(account.app.as_str())),
             default: binding.is_default,
             paths: if sees { binding.paths.clone() } else { Vec::new() },
-            holds: self.holds(binding, account),
+            lapse: self.lenders.lapse(binding, account),
             bound_by: sees.then(|| match &binding.created_by {
                 Some(id) if *id == self.me.id => "you".to_owned(),
                 by => self.member_name(by.as_ref()),
             }),
         })
+    }
+
+    /// The apps of which a caller had an account that was deleted, and has none in its place.
+    pub fn lost<'l>(&'l self, caller: &'l CallerId) -> impl Iterator<Item = Face> + 'l {
+        let ended = self.ended.iter().filter(move |ended| ended.caller == *caller);
+        ended.map(|ended| Face::of(ended.app.as_str(), self.app_name(ended.app.as_str())))
     }
 
     /// A caller of the store.
@@ -141,6 +158,7 @@ impl Ledger {
             name: caller.name.to_string(),
             description: details.description.clone(),
             uses: self.bindings_of(&caller.name).filter_map(|b| self.used(b)).collect(),
+            lost: self.lost(&caller.name).collect(),
             report,
             rate: details.rate.clone(),
             max_concurrent: details.max_concurrent,
@@ -160,13 +178,14 @@ impl Ledger {
             face: Face::of(binding.app.as_str(), self.app_name(binding.app.as_str())),
             default: binding.default,
             paths: binding.paths.iter().map(|path| path.source().to_owned()).collect(),
-            holds: true,
+            lapse: None,
             bound_by: None,
         });
         Line {
             name: caller.id.to_string(),
             description: String::new(),
             uses: uses.collect(),
+            lost: Vec::new(),
             report: caller.policy.mode == Mode::Report,
             rate: None,
             max_concurrent: None,
@@ -261,8 +280,8 @@ pub struct Used {
     pub face: Face,
     pub default: bool,
     pub paths: Vec<String>,
-    /// Whoever bound it may still use it.
-    pub holds: bool,
+    /// Why it is in force no more.
+    pub lapse: Option<Lapse>,
     pub bound_by: Option<String>,
 }
 
@@ -278,6 +297,8 @@ pub struct Line {
     pub name: String,
     pub description: String,
     pub uses: Vec<Used>,
+    /// Apps whose account it had until that was deleted.
+    pub lost: Vec<Face>,
     pub report: bool,
     pub rate: Option<String>,
     pub max_concurrent: Option<u32>,

@@ -377,7 +377,7 @@ fn done(visit: &Visit<'_>, wish: &Wish, connected: &Connected) -> Response<Body>
         Some(_) => ("account_reconnected", "is connected again"),
         None => ("account_connected", "is connected"),
     };
-    visit.audit(what, account.nickname.as_str(), account.id.as_str());
+    visit.audit_of(&account.id, what, account.nickname.as_str(), account.id.as_str());
     let text = format!("{} {said} as “{}”.", wish.app.name, account.nickname);
     let flash = match connected.warning {
         Some(warning) => Flash::warning(format!("{text} But {warning}.")),

@@ -27,8 +27,12 @@ const KEPT: Duration = Duration::from_secs(60 * 60);
 /// Keys are not asked for more often, whatever tokens people come with.
 const KEYS_AGAIN: Duration = Duration::from_secs(60);
 
+/// A provider that does not say who it is is not asked again for so long: each login would wait for
+/// the same answer, and whoever asks without logging in could keep all others waiting.
+const FAILED_AGAIN: Duration = Duration::from_secs(10);
+
 /// Why the provider could not be asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     #[error("the identity provider could not be reached: {0}")]
     Unreachable(String),
@@ -64,7 +68,14 @@ pub struct Provider {
     secret: Option<Secret>,
     upstream: Client,
     clock: Clock,
-    known: Mutex<Option<Known>>,
+    known: Mutex<Memory>,
+}
+
+/// What the provider said of itself, and how it failed to.
+#[derive(Default)]
+struct Memory {
+    known: Option<Known>,
+    failed: Option<(Duration, Error)>,
 }
 
 #[derive(Clone)]
@@ -104,13 +115,32 @@ impl Provider {
     }
 
     async fn known(&self, no_older: Duration) -> Result<Known, Error> {
-        let mut known = self.known.lock().await;
+        let mut memory = self.known.lock().await;
         let now = self.clock.uptime();
-        if let Some(known) = &*known
-            && now.saturating_sub(known.read_at) < no_older
-        {
+        let is_good = |known: &&Known| now.saturating_sub(known.read_at) < no_older;
+        if let Some(known) = memory.known.as_ref().filter(is_good) {
             return Ok(known.clone());
         }
+        let failed = memory.failed.as_ref();
+        let error = match failed.filter(|(at, _)| now.saturating_sub(*at) < FAILED_AGAIN) {
+            Some((_, error)) => error.clone(),
+            None => match self.discover().await {
+                Ok(known) => {
+                    *memory = Memory { known: Some(known.clone()), failed: None };
+                    return Ok(known);
+                }
+                Err(error) => {
+                    memory.failed = Some((self.clock.uptime(), error.clone()));
+                    error
+                }
+            },
+        };
+        // What it said before goes on being true while it does not answer.
+        memory.known.clone().ok_or(error)
+    }
+
+    async fn discover(&self) -> Result<Known, Error> {
+        let now = self.clock.uptime();
         let issuer = &self.config.issuer;
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let metadata: Metadata = self.read(&url).await?;
@@ -121,9 +151,7 @@ impl Provider {
             return Err(Error::Answer { url, what });
         }
         let keys = self.read(&metadata.jwks_uri).await?;
-        let fresh = Known { metadata, keys, read_at: now };
-        *known = Some(fresh.clone());
-        Ok(fresh)
+        Ok(Known { metadata, keys, read_at: now })
     }
 
     async fn read<T: serde::de::DeserializeOwned>(&self, url: &str) -> Result<T, Error> {

@@ -10,8 +10,10 @@ use http::Response;
 
 use super::Trouble;
 use super::shell::{Confirm, Moment, Section, Shell};
+use super::upload::Upload;
 use super::visit::Visit;
 use super::welcome::check_email;
+use crate::api::logo::{self, NotALogo};
 use crate::forward::Body;
 use crate::ids::ProjectId;
 use crate::vault::{self, ApiClient, Environment, Filter, Project, ProjectDetails};
@@ -155,7 +157,7 @@ async fn edit(visit: &Visit<'_>, project: Option<Project>) -> Result<Response<Bo
         require_key_test: false,
     };
     let mut details = project.as_ref().map_or(none, |project| project.details.clone());
-    let logo = match &project {
+    let held = match &project {
         Some(project) => visit.vault().project_logo(&project.id).await?,
         None => None,
     };
@@ -182,7 +184,7 @@ async fn edit(visit: &Visit<'_>, project: Option<Project>) -> Result<Response<Bo
         },
         back: back.unwrap_or_else(|| "/projects".to_owned()),
         is_new: project.is_none(),
-        logo,
+        logo: held,
         error,
     };
     Ok(if refused { visit.refused(&page) } else { visit.page(&page) })
@@ -202,27 +204,16 @@ fn entered(visit: &Visit<'_>) -> ProjectDetails {
 enum Logo {
     Keep,
     Remove,
+    /// A data URL.
     Take(String),
 }
 
-/// Only pictures that cannot hold a script, and small ones: each visit of the connect page loads it.
-fn logo(text: &str) -> Result<Logo, String> {
-    const KINDS: [&str; 4] = ["png", "jpeg", "gif", "webp"];
-    const MOST: usize = 128 * 1024;
-    match text {
-        "" => return Ok(Logo::Keep),
-        "remove" => return Ok(Logo::Remove),
-        _ => {}
-    }
-    let data = text.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,"));
-    let is_base64 =
-        |data: &str| data.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
-    match data {
-        Some(_) if text.len() > MOST => Err("The logo is larger than 96 KiB.".to_owned()),
-        Some((kind, data)) if KINDS.contains(&kind) && is_base64(data) => {
-            Ok(Logo::Take(text.to_owned()))
-        }
-        _ => Err("The logo is no PNG, JPEG, GIF or WebP.".to_owned()),
+fn logo(visit: &Visit<'_>) -> Result<Logo, NotALogo> {
+    let chosen = |upload: &&Upload| upload.field == "logo" && upload.is_chosen();
+    match visit.uploads.iter().find(chosen) {
+        Some(upload) => logo::data_url(&upload.bytes).map(Logo::Take),
+        None if visit.form.has("remove_logo") => Ok(Logo::Remove),
+        None => Ok(Logo::Keep),
     }
 }
 
@@ -240,9 +231,12 @@ async fn save(
     {
         return Ok(Err(why));
     }
-    let logo = match logo(visit.form.text("logo")) {
+    let logo = match logo(visit) {
         Ok(logo) => logo,
-        Err(why) => return Ok(Err(why)),
+        Err(NotALogo::TooLarge) => return Ok(Err("The logo is larger than 96 KiB.".to_owned())),
+        Err(NotALogo::NoPicture) => {
+            return Ok(Err("The logo is no PNG, JPEG, GIF or WebP.".to_owned()));
+        }
     };
     let saved = match project {
         None => visit.vault().create_project(details).await.map(|project| project.id),

@@ -131,7 +131,12 @@ pub(super) async fn delete(
         let mut failed = 0;
         for account in &accounts {
             let removed = visit.workspace.connector.remove(&account.id).await?;
-            visit.audit("account_deleted", account.nickname.as_str(), account.id.as_str());
+            visit.audit_of(
+                &account.id,
+                "account_deleted",
+                account.nickname.as_str(),
+                account.id.as_str(),
+            );
             failed += usize::from(matches!(removed, Some(Removed::Failed { .. })));
         }
         visit.vault().delete_external_user(&user.id).await?;

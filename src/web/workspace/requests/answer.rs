@@ -28,6 +28,8 @@ pub struct Answer {
     pub waited: Option<String>,
     /// Where it redirects to.
     pub location: Option<String>,
+    /// Redirects that were followed.
+    pub hops: Vec<String>,
 }
 
 pub enum Shown {
@@ -85,6 +87,7 @@ impl Answer {
             total: milliseconds(raw.total),
             waited: raw.waited.map(milliseconds),
             location: location.map(text),
+            hops: raw.hops.clone(),
         }
     }
 }
@@ -200,6 +203,7 @@ mod tests {
             ours: false,
             total: Duration::ZERO,
             waited: None,
+            hops: Vec::new(),
         })
     }
 

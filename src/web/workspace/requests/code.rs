@@ -5,9 +5,10 @@
 use std::fmt::Write as _;
 
 use http::Method;
-use http::header::{ACCEPT, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 
 use super::draft::Ready;
+use super::multipart::Part;
 use crate::catalog::samples::Language;
 
 fn start(language: Language) -> &'static str {
@@ -42,12 +43,17 @@ fn code(language: Language, ready: &Ready, account: &str) -> String {
         .iter()
         // What programs say of themselves is their own business.
         .filter(|(name, value)| **name != USER_AGENT && !(**name == ACCEPT && *value == "*/*"))
+        // Whoever makes the body says its boundary.
+        .filter(|(name, _)| ready.parts.is_empty() || **name != CONTENT_TYPE)
         .map(|(name, value)| {
             (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
         })
         .collect();
     headers.push(("countersign-account".to_owned(), account.to_owned()));
-    let body = String::from_utf8_lossy(&ready.body).into_owned();
+    let body = match ready.parts.is_empty() {
+        true => String::from_utf8_lossy(&ready.body).into_owned(),
+        false => String::new(),
+    };
     let request = Request { ready, headers, body };
     match language {
         Language::Curl => request.curl(),
@@ -70,7 +76,7 @@ impl Request<'_> {
         if url.contains(['[', ']', '{', '}']) {
             out.push_str(" -g");
         }
-        match (&self.ready.method, self.body.is_empty()) {
+        match (&self.ready.method, self.ready.body.is_empty()) {
             (&Method::GET, true) | (&Method::POST, false) => {}
             (&Method::HEAD, _) => out.push_str(" --head"),
             (method, _) => {
@@ -86,6 +92,13 @@ impl Request<'_> {
         }
         if !self.body.is_empty() {
             let _ = write!(out, " \\\n  --data-raw {}", shell(&self.body));
+        }
+        for part in &self.ready.parts {
+            let (option, text) = match part {
+                Part::Field { name, value } => ("--form-string", format!("{name}={value}")),
+                Part::File { name, file_name, .. } => ("-F", format!("{name}=@{file_name}")),
+            };
+            let _ = write!(out, " \\\n  {option} {}", shell(&text));
         }
         out.push('\n');
         out
@@ -103,12 +116,25 @@ impl Request<'_> {
         if !self.body.is_empty() {
             let _ = writeln!(out, "    data={}.encode(),", quoted(&self.body));
         }
+        if !self.ready.parts.is_empty() {
+            out.push_str("    files=[\n");
+            for part in &self.ready.parts {
+                let (name, value) = match part {
+                    Part::Field { name, value } => (name, format!("(None, {})", quoted(value))),
+                    Part::File { name, file_name, .. } => {
+                        (name, format!("open({}, \"rb\")", quoted(file_name)))
+                    }
+                };
+                let _ = writeln!(out, "        ({}, {value}),", quoted(name));
+            }
+            out.push_str("    ],\n");
+        }
         out.push_str("    timeout=30,\n)\nprint(response.status_code)\nprint(response.text)\n");
         out
     }
 
     fn node(&self) -> String {
-        let mut out = String::new();
+        let mut out = self.node_form();
         let _ = writeln!(out, "const response = await fetch({}, {{", quoted(&self.ready.url()));
         let _ = writeln!(out, "  method: {},", quoted(self.ready.method.as_str()));
         out.push_str("  headers: {\n");
@@ -119,7 +145,37 @@ impl Request<'_> {
         if !self.body.is_empty() {
             let _ = writeln!(out, "  body: {},", quoted(&self.body));
         }
+        if !self.ready.parts.is_empty() {
+            out.push_str("  body: form,\n");
+        }
         out.push_str("});\nconsole.log(response.status);\nconsole.log(await response.text());\n");
+        out
+    }
+}
+
+impl Request<'_> {
+    /// The multipart body, where it is one.
+    fn node_form(&self) -> String {
+        let mut out = String::new();
+        if self.ready.parts.is_empty() {
+            return out;
+        }
+        if self.ready.parts.iter().any(|part| matches!(part, Part::File { .. })) {
+            out.push_str("import { openAsBlob } from \"node:fs\";\n\n");
+        }
+        out.push_str("const form = new FormData();\n");
+        for part in &self.ready.parts {
+            let name = quoted(part.name());
+            let _ = match part {
+                Part::Field { value, .. } => {
+                    writeln!(out, "form.append({name}, {});", quoted(value))
+                }
+                Part::File { file_name, .. } => {
+                    let file = quoted(file_name);
+                    writeln!(out, "form.append({name}, await openAsBlob({file}), {file});")
+                }
+            };
+        }
         out
     }
 }

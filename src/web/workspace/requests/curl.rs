@@ -3,7 +3,7 @@
 //! What would prove somebody's identity is left out and told: countersign attaches the account's
 //! own. Pure. The quoting is that of POSIX shells, with `$'…'`, which browsers write.
 
-use super::draft::{BodyKind, Row};
+use super::draft::{BodyKind, FileRow, Row};
 
 /// Longer than any command that anybody pastes.
 const MAX_BYTES: usize = 256 * 1024;
@@ -19,6 +19,9 @@ pub struct Imported {
     /// Of a body that is JSON or text.
     pub body: String,
     pub form: Vec<Row>,
+    /// Of a multipart form.
+    pub parts: Vec<Row>,
+    pub files: Vec<FileRow>,
     /// What was left out, in sentences.
     pub notes: Vec<String>,
 }
@@ -213,6 +216,8 @@ struct Reading {
     url: Option<String>,
     headers: Vec<Row>,
     data: Vec<Data>,
+    parts: Vec<Row>,
+    files: Vec<FileRow>,
     json: bool,
     get: bool,
     head: bool,
@@ -297,8 +302,8 @@ impl Reading {
                 }
             }
             "--form" | "--form-string" => {
-                value()?;
-                self.note("A multipart form cannot be sent from here; its fields were left out.");
+                let part = value()?;
+                self.part(&part, option == "--form-string");
             }
             "--user" | "--oauth2-bearer" | "--aws-sigv4" => {
                 value()?;
@@ -322,6 +327,26 @@ impl Reading {
             _ => {}
         }
         Ok(())
+    }
+
+    /// `name=value`, or `name=@file;type=…`, whose content is not here.
+    fn part(&mut self, part: &str, is_text: bool) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        if is_credential_field(name) {
+            return self.dropped(&format!("the field {name}"));
+        }
+        match value.strip_prefix(['@', '<']).filter(|_| !is_text) {
+            None => self.parts.push(Row::new(name, value)),
+            Some(file) => {
+                let file = file.split(';').next().unwrap_or_default();
+                let base = file.rsplit('/').next().unwrap_or_default();
+                self.files.push(FileRow {
+                    name: name.to_owned(),
+                    file_name: base.chars().take(200).collect(),
+                    upload: None,
+                });
+            }
+        }
     }
 
     fn note_file(&mut self, file: &str) {
@@ -371,6 +396,13 @@ impl Reading {
                 let joint = if url.contains('?') { '&' } else { '?' };
                 url = format!("{url}{joint}{data}");
             }
+        } else if !self.parts.is_empty() || !self.files.is_empty() {
+            kind = BodyKind::Multipart;
+            // Only the form that is made here knows its boundary.
+            self.headers.retain(|row| !row.name.eq_ignore_ascii_case("content-type"));
+            if !self.files.is_empty() {
+                self.note("Choose the files of the form: their content is not in the command.");
+            }
         } else if let Some(data) = data.as_deref() {
             (kind, body, form) = self.body(&said, data);
         }
@@ -386,7 +418,8 @@ impl Reading {
         };
         self.headers.retain(|row| !implied(row));
         let method = self.method.unwrap_or_else(|| usual.to_owned());
-        Ok(Imported { method, url, headers: self.headers, kind, body, form, notes: self.notes })
+        let Self { headers, parts, files, notes, .. } = self;
+        Ok(Imported { method, url, headers, kind, body, form, parts, files, notes })
     }
 
     fn body(&mut self, said: &str, data: &str) -> (BodyKind, String, Vec<Row>) {

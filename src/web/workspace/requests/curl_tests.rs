@@ -70,7 +70,7 @@ fn what_proves_somebodys_identity_is_left_out_and_told() {
 fn what_cannot_be_taken_along_is_told() {
     for (options, told) in [
         ("-d @body.json", "body.json"),
-        ("-F file=@x.png", "multipart"),
+        ("-F file=@x.png", "Choose the files"),
         ("https://b.test", "first URL"),
     ] {
         let read = parse(&format!("curl https://a.test {options}")).expect(options);

@@ -8,6 +8,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::{Deserialize, Serialize};
 
 use super::super::Form;
+use super::super::upload::Upload;
+use super::multipart::{self, Part};
 use crate::api::target::{self, Named};
 use crate::catalog::TestRequest;
 use crate::forward::Target;
@@ -37,17 +39,19 @@ pub enum BodyKind {
     None,
     Json,
     Form,
+    Multipart,
     Text,
 }
 
 impl BodyKind {
-    pub const ALL: [Self; 4] = [Self::None, Self::Json, Self::Form, Self::Text];
+    pub const ALL: [Self; 5] = [Self::None, Self::Json, Self::Form, Self::Multipart, Self::Text];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Json => "json",
             Self::Form => "form",
+            Self::Multipart => "multipart",
             Self::Text => "text",
         }
     }
@@ -57,6 +61,7 @@ impl BodyKind {
             Self::None => "None",
             Self::Json => "JSON",
             Self::Form => "Form",
+            Self::Multipart => "Files",
             Self::Text => "Text",
         }
     }
@@ -71,8 +76,25 @@ impl BodyKind {
             Self::None => "",
             Self::Json => "application/json",
             Self::Form => "application/x-www-form-urlencoded",
+            Self::Multipart => "multipart/form-data",
             Self::Text => "text/plain; charset=utf-8",
         }
+    }
+}
+
+/// A file of a body. Its content is there only when it has just come: files are not kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FileRow {
+    pub name: String,
+    pub file_name: String,
+    #[serde(skip)]
+    pub upload: Option<Upload>,
+}
+
+impl FileRow {
+    fn is_empty(&self) -> bool {
+        self.name.is_empty() && self.file_name.is_empty()
     }
 }
 
@@ -89,11 +111,17 @@ pub struct Draft {
     pub json: String,
     pub text: String,
     pub form: Vec<Row>,
+    /// Of a multipart body, beside its files.
+    pub parts: Vec<Row>,
+    pub files: Vec<FileRow>,
+    /// Redirects are followed to where the credential may go.
+    pub follow: bool,
 }
 
 pub const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 /// A form of more rows is nobody's by hand.
 const MAX_ROWS: usize = 200;
+pub const MAX_FILES: usize = 10;
 
 /// What a draft says, ready to be sent.
 #[derive(Debug)]
@@ -103,6 +131,8 @@ pub struct Ready {
     pub path: PathAndQuery,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What the body is made of, where it is a multipart one.
+    pub parts: Vec<Part>,
 }
 
 impl Ready {
@@ -118,8 +148,8 @@ impl Ready {
 }
 
 impl Draft {
-    /// What a form says.
-    pub fn of(form: &Form) -> Self {
+    /// What a form says, and the files that came with it.
+    pub fn of(form: &Form, uploads: &[Upload]) -> Self {
         Self {
             account: form.text("account").to_owned(),
             method: form.said("method").unwrap_or("GET").to_uppercase(),
@@ -130,6 +160,9 @@ impl Draft {
             json: lines(form.raw("json")),
             text: lines(form.raw("text")),
             form: rows(form, "field"),
+            parts: rows(form, "part"),
+            files: files(form, uploads),
+            follow: form.has("follow"),
         }
     }
 
@@ -182,9 +215,10 @@ impl Draft {
 
     /// Without a row that says nothing.
     pub fn tidied(mut self) -> Self {
-        for rows in [&mut self.query, &mut self.headers, &mut self.form] {
+        for rows in [&mut self.query, &mut self.headers, &mut self.form, &mut self.parts] {
             rows.retain(|row| !row.is_empty());
         }
+        self.files.retain(|file| !file.is_empty());
         self
     }
 
@@ -199,7 +233,16 @@ impl Draft {
             return Err("CONNECT asks for a tunnel, which has no place here.".to_owned());
         }
         let (target, path) = self.aim(base)?;
-        Ok(Ready { method, target, path, headers: self.fields()?, body: self.content()? })
+        let parts = match self.kind {
+            BodyKind::Multipart => self.all_parts()?,
+            _ => Vec::new(),
+        };
+        let (body, media_type) = match self.kind {
+            BodyKind::Multipart => multipart::encode(&parts),
+            kind => (self.content()?, kind.media_type().to_owned()),
+        };
+        let headers = self.fields(&media_type)?;
+        Ok(Ready { method, target, path, headers, body, parts })
     }
 
     fn aim(&self, base: &Uri) -> Result<(Target, PathAndQuery), String> {
@@ -231,7 +274,34 @@ impl Draft {
         }
     }
 
-    fn fields(&self) -> Result<HeaderMap, String> {
+    /// # Errors
+    /// For a file that has to be chosen (again).
+    fn all_parts(&self) -> Result<Vec<Part>, String> {
+        let fields = self.parts.iter().filter(|row| !row.is_empty());
+        let mut parts: Vec<Part> = fields
+            .map(|row| Part::Field { name: row.name.clone(), value: row.value.clone() })
+            .collect();
+        for file in self.files.iter().filter(|file| !file.is_empty()) {
+            let Some(upload) = &file.upload else {
+                return Err(match file.file_name.as_str() {
+                    "" => format!("Choose the file for “{}”, or remove its row.", file.name),
+                    name => format!("Choose the file {name} again: files are not kept."),
+                });
+            };
+            parts.push(Part::File {
+                name: if file.name.is_empty() { "file".to_owned() } else { file.name.clone() },
+                file_name: upload.file_name.clone(),
+                media_type: upload.media_type.clone(),
+                bytes: upload.bytes.clone(),
+            });
+        }
+        if parts.is_empty() {
+            return Err("The body has no part yet: add a field or a file.".to_owned());
+        }
+        Ok(parts)
+    }
+
+    fn fields(&self, media_type: &str) -> Result<HeaderMap, String> {
         let mut fields = HeaderMap::new();
         for row in self.headers.iter().filter(|row| !row.is_empty()) {
             let name: HeaderName =
@@ -244,8 +314,13 @@ impl Draft {
                 .map_err(|_| format!("The header {name} has a character that no header has."))?;
             fields.append(name, value);
         }
+        // Only this one knows the boundary.
+        if self.kind == BodyKind::Multipart {
+            fields.remove(CONTENT_TYPE);
+        }
         if self.kind != BodyKind::None && !fields.contains_key(CONTENT_TYPE) {
-            fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind.media_type()));
+            let value = HeaderValue::from_str(media_type);
+            fields.insert(CONTENT_TYPE, value.map_err(|_| "The body's type is no header.")?);
         }
         for (name, usual) in [(ACCEPT, "*/*"), (USER_AGENT, AGENT)] {
             if !fields.contains_key(&name) {
@@ -257,7 +332,7 @@ impl Draft {
 
     fn content(&self) -> Result<Bytes, String> {
         Ok(match self.kind {
-            BodyKind::None => Bytes::new(),
+            BodyKind::None | BodyKind::Multipart => Bytes::new(),
             BodyKind::Text => Bytes::from(self.text.clone()),
             BodyKind::Json => {
                 let checked: Result<serde::de::IgnoredAny, _> = serde_json::from_str(&self.json);
@@ -333,6 +408,28 @@ fn rows(form: &Form, kind: &str) -> Vec<Row> {
     let (name, value) = (format!("{kind}.name"), format!("{kind}.value"));
     let pairs = form.all(&name).zip(form.all(&value));
     pairs.take(MAX_ROWS).map(|(name, value)| Row::new(name.trim(), value)).collect()
+}
+
+/// A row of a file is a name and a field for the file, which comes empty where none was chosen: then
+/// the name of the one that was chosen before is what is left of it.
+fn files(form: &Form, uploads: &[Upload]) -> Vec<FileRow> {
+    let names = form.all("file.name").zip(form.all("file.was").chain(std::iter::repeat("")));
+    let mut files: Vec<FileRow> = names
+        .take(MAX_FILES)
+        .map(|(name, was)| FileRow {
+            name: name.trim().to_owned(),
+            file_name: was.to_owned(),
+            upload: None,
+        })
+        .collect();
+    let came = uploads.iter().filter(|upload| upload.field == "file");
+    for (file, upload) in files.iter_mut().zip(came) {
+        if upload.is_chosen() {
+            file.file_name.clone_from(&upload.file_name);
+            file.upload = Some(upload.clone());
+        }
+    }
+    files
 }
 
 /// Browsers end lines with both characters.
@@ -451,7 +548,7 @@ mod tests {
             b"account=apn_1&method=post&path=/x&query.name=a&query.value=1&query.name=&query.value=\
               &body=json&json=%7B%0D%0A%7D&header.name=X&header.value=%20y",
         );
-        let draft = Draft::of(&form);
+        let draft = Draft::of(&form, &[]);
         assert_eq!((&*draft.method, &*draft.json, draft.query.len()), ("POST", "{\n}", 2));
         let draft = draft.tidied();
         assert_eq!(draft.query, [Row::new("a", "1")]);

@@ -8,6 +8,8 @@ mod code;
 mod curl;
 mod draft;
 mod fold;
+mod multipart;
+mod pick;
 mod saved;
 mod send;
 
@@ -25,10 +27,11 @@ use crate::config;
 use crate::credentials::Slot;
 use crate::forward::Body;
 use crate::policy::access::{Operation, may};
-use crate::vault::{Account, Filter, SavedRequest, Shares};
+use crate::vault::{SavedRequest, Shares};
 use crate::web::html::monogram;
 use answer::{Answer, Refused, Shown};
-use draft::{BodyKind, Draft, METHODS, Row};
+use draft::{BodyKind, Draft, FileRow, MAX_FILES, METHODS, Row};
+use pick::Candidate;
 use send::Sent;
 
 pub(super) async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<Body>, Trouble> {
@@ -45,7 +48,9 @@ struct Bench<'v> {
     visit: &'v Visit<'v>,
     catalog: Arc<Catalog>,
     /// Those that the member may use, by app and name.
-    accounts: Vec<Account>,
+    accounts: Vec<Candidate>,
+    /// Words that narrow them.
+    find: String,
     saved: Vec<SavedRequest>,
     draft: Draft,
     chosen: Option<Chosen>,
@@ -63,7 +68,7 @@ struct Bench<'v> {
 
 /// The account that is used.
 struct Chosen {
-    account: Account,
+    account: Candidate,
     slot: Arc<Slot>,
 }
 
@@ -78,7 +83,7 @@ enum Outcome {
 struct Page<'a> {
     shell: Shell<'a>,
     bench: &'a Bench<'a>,
-    groups: Vec<(String, Vec<&'a Account>)>,
+    groups: Vec<(String, Vec<&'a Candidate>)>,
     account: Option<AccountView>,
     may_reconnect: bool,
 }
@@ -86,6 +91,8 @@ struct Page<'a> {
 struct AccountView {
     id: String,
     nickname: String,
+    /// It stands in the configuration.
+    is_declared: bool,
     app: String,
     app_name: String,
     letter: String,
@@ -105,6 +112,11 @@ impl Page<'_> {
 
     fn kinds(&self) -> &'static [BodyKind] {
         &BodyKind::ALL
+    }
+
+    /// More than anybody wants to look through.
+    fn are_many(&self) -> bool {
+        self.bench.accounts.len() > MANY
     }
 }
 
@@ -127,13 +139,13 @@ async fn open(visit: &Visit<'_>) -> Result<Response<Body>, Trouble> {
         return Ok(bench.page());
     }
     let (account, app) = (visit.query.text("account"), visit.query.text("app"));
-    let wanted = |held: &&Account| match (account, app) {
+    let wanted = |held: &&Candidate| match (account, app) {
         ("", "") => bench.accounts.len() == 1,
         ("", app) => held.app.as_str() == app,
-        (id, _) => held.id.as_str() == id,
+        (id, _) => held.id == id,
     };
     bench.draft.account =
-        bench.accounts.iter().find(wanted).map(|held| held.id.to_string()).unwrap_or_default();
+        bench.accounts.iter().find(wanted).map(|held| held.id.clone()).unwrap_or_default();
     bench.choose().await;
     bench.begin();
     Ok(bench.page())
@@ -142,13 +154,15 @@ async fn open(visit: &Visit<'_>) -> Result<Response<Body>, Trouble> {
 /// The form was sent.
 async fn take(visit: &Visit<'_>) -> Result<Response<Body>, Trouble> {
     let form = &visit.form;
-    let mut bench = Bench::read(visit, Draft::of(form)).await?;
+    let mut bench = Bench::read(visit, Draft::of(form, &visit.uploads)).await?;
+    bench.find = form.text("find").chars().take(100).collect();
     bench.open = form.said("open").map(str::to_owned);
     bench.name = form.text("name").chars().take(saved::MAX_NAME_CHARS).collect();
     bench.curl = form.raw("curl").to_owned();
     bench.choose().await;
     match form.text("do") {
         "choose" => bench.begin(),
+        "find" => {}
         "test" => bench.start_with_test(),
         "import" => bench.import().await,
         "follow" => bench.follow(form.text("location")),
@@ -185,6 +199,8 @@ impl<'a> Rows<'a> {
         let rows = match self.kind {
             "query" => &mut draft.query,
             "header" => &mut draft.headers,
+            "part" => &mut draft.parts,
+            "file" => return self.change_files(draft),
             _ => &mut draft.form,
         };
         match self.drop {
@@ -193,24 +209,24 @@ impl<'a> Rows<'a> {
             Some(_) => {}
         }
     }
+
+    fn change_files(&self, draft: &mut Draft) {
+        match self.drop {
+            None if draft.files.len() < MAX_FILES => draft.files.push(FileRow::default()),
+            Some(at) if at < draft.files.len() => drop(draft.files.remove(at)),
+            _ => {}
+        }
+    }
 }
 
 impl<'v> Bench<'v> {
     async fn read(visit: &'v Visit<'v>, draft: Draft) -> Result<Self, Trouble> {
-        let vault = visit.vault();
         let catalog = visit.workspace.keeper.catalog();
-        let shares: Shares = vault.shares().await?.into_iter().collect();
-        let filter = Filter { no_external_users: true, ..Filter::default() };
-        let mut accounts = vault.accounts(&filter).await?;
-        let member = visit.member();
-        accounts.retain(|account| may(shares.standing(member, account), Operation::Bind));
-        let key = |account: &Account| {
-            (app_name(&catalog, account).to_lowercase(), account.nickname.as_str().to_lowercase())
-        };
-        accounts.sort_by_cached_key(key);
+        let (vault, member) = (visit.vault(), visit.member());
         Ok(Self {
             visit,
-            accounts,
+            accounts: pick::candidates(visit, &catalog).await?,
+            find: String::new(),
             saved: vault.saved_requests(&member.id).await?,
             catalog,
             draft,
@@ -228,9 +244,9 @@ impl<'v> Bench<'v> {
 
     /// Takes up the account that the draft names, if the member may use it.
     async fn choose(&mut self) {
-        let named = |account: &&Account| account.id.as_str() == self.draft.account;
+        let named = |account: &&Candidate| account.id == self.draft.account;
         let Some(account) = self.accounts.iter().find(named).cloned() else { return };
-        match self.visit.workspace.keeper.slot(&account).await {
+        match account.slot(&self.visit.workspace.keeper).await {
             Ok(slot) => self.chosen = Some(Chosen { account, slot }),
             Err(error) => self.error = Some(format!("This account cannot be used: {error}.")),
         }
@@ -247,7 +263,7 @@ impl<'v> Bench<'v> {
     fn start_with_test(&mut self) {
         let Some(Chosen { account, slot }) = &self.chosen else { return };
         if let Some((test, url)) = test_of(slot) {
-            self.draft = Draft::of_test(account.id.as_str(), test, &url, slot.base());
+            self.draft = Draft::of_test(&account.id, test, &url, slot.base());
         }
     }
 
@@ -260,11 +276,11 @@ impl<'v> Bench<'v> {
             }
         };
         self.notes = read.notes;
-        let reaches = |account: &Account| reaches(&self.catalog, account, &read.url);
+        let reaches = |account: &Candidate| account.reaches(&self.catalog, &read.url);
         let fits = self.chosen.as_ref().is_some_and(|chosen| reaches(&chosen.account));
         if !fits {
             let found = self.accounts.iter().find(|account| reaches(account));
-            match found.map(|account| account.id.to_string()) {
+            match found.map(|account| account.id.clone()) {
                 Some(id) => {
                     self.draft.account = id;
                     self.choose().await;
@@ -278,6 +294,9 @@ impl<'v> Bench<'v> {
             headers: read.headers,
             kind: read.kind,
             form: read.form,
+            parts: read.parts,
+            files: read.files,
+            follow: self.draft.follow,
             ..Draft::default()
         };
         match read.kind {
@@ -314,7 +333,7 @@ impl<'v> Bench<'v> {
         };
         match self.draft.ready(slot.base()) {
             Ok(ready) => {
-                self.samples = code::samples(&ready, account.nickname.as_str());
+                self.samples = code::samples(&ready, &account.nickname);
                 self.asks_for_code = asked;
             }
             Err(error) => self.error = Some(error),
@@ -337,7 +356,8 @@ impl<'v> Bench<'v> {
                 return Ok(());
             }
         };
-        match Box::pin(send::send(self.visit, account, slot.clone(), &ready)).await? {
+        let follows = self.draft.follow;
+        match Box::pin(send::send(self.visit, account, slot.clone(), ready, follows)).await? {
             Sent::Withheld(why) => self.error = Some(why),
             Sent::TimedOut => self.outcome = Some(Outcome::TimedOut),
             Sent::Answered(raw) if raw.ours => {
@@ -346,6 +366,7 @@ impl<'v> Bench<'v> {
             Sent::Answered(raw) => self.outcome = Some(Outcome::Answer(Answer::of(&raw))),
         }
         self.show_code(false);
+        self.forget_files();
         Ok(())
     }
 
@@ -364,21 +385,31 @@ impl<'v> Bench<'v> {
         }
     }
 
-    fn owns(&self, account: &Account) -> bool {
+    fn owns(&self, account: &Candidate) -> bool {
         let nobody = Shares::default();
-        may(nobody.standing(self.visit.member(), account), Operation::Reconnect)
+        let stored = account.stored();
+        stored.is_some_and(|account| {
+            may(nobody.standing(self.visit.member(), account), Operation::Reconnect)
+        })
     }
 
-    fn groups(&self) -> Vec<(String, Vec<&Account>)> {
-        let mut groups: Vec<(String, Vec<&Account>)> = Vec::new();
-        for account in &self.accounts {
-            let name = app_name(&self.catalog, account);
-            match groups.last_mut().filter(|(last, _)| *last == name) {
+    /// Those that fit the words, and the one that is chosen.
+    fn groups(&self) -> Vec<(String, Vec<&Candidate>)> {
+        let mut groups: Vec<(String, Vec<&Candidate>)> = Vec::new();
+        let shown =
+            |account: &&Candidate| account.id == self.draft.account || account.matches(&self.find);
+        for account in self.accounts.iter().filter(shown) {
+            match groups.last_mut().filter(|(last, _)| *last == account.app_name) {
                 Some((_, accounts)) => accounts.push(account),
-                None => groups.push((name, vec![account])),
+                None => groups.push((account.app_name.clone(), vec![account])),
             }
         }
         groups
+    }
+
+    /// What is sent again has to be chosen again.
+    fn forget_files(&mut self) {
+        self.draft.files.iter_mut().for_each(|file| file.upload = None);
     }
 
     fn view(&self, chosen: &Chosen) -> AccountView {
@@ -398,8 +429,9 @@ impl<'v> Bench<'v> {
             Err(_) => attached::usual(auth),
         };
         AccountView {
-            id: account.id.to_string(),
-            nickname: account.nickname.to_string(),
+            id: account.id.clone(),
+            nickname: account.nickname.clone(),
+            is_declared: account.stored().is_none(),
             app: slot.app.id.to_string(),
             app_name: slot.app.name.clone(),
             letter,
@@ -412,14 +444,11 @@ impl<'v> Bench<'v> {
     }
 }
 
+/// More accounts than this can be searched.
+const MANY: usize = 12;
 const NO_CHOICE: &str = "Choose an account first.";
 const NO_ACCOUNT: &str = "No account that you may use reaches this host. Connect the app, or have \
                           an account of it shared with you.";
-
-fn app_name(catalog: &Catalog, account: &Account) -> String {
-    let app = catalog.app(account.app.as_str());
-    app.map_or_else(|| account.app.to_string(), |app| app.name.clone())
-}
 
 /// The test request of an account's kind, and its URL with the account's values.
 fn test_of(slot: &Slot) -> Option<(&TestRequest, String)> {
@@ -427,14 +456,4 @@ fn test_of(slot: &Slot) -> Option<(&TestRequest, String)> {
     let value_of = |name: &str| slot.fields().get(name).map(String::as_str);
     let url = test.url.render_with(value_of).ok()?;
     Some((test, url.expose().to_owned()))
-}
-
-/// Whether a URL is on a host of an account.
-fn reaches(catalog: &Catalog, account: &Account, url: &str) -> bool {
-    let app = catalog.app(account.app.as_str());
-    let Some(auth) = app.and_then(|app| app.auth(&account.auth)) else { return false };
-    let Ok(url) = url::Url::parse(url) else { return false };
-    let origins = config::origins(auth, &account.fields).unwrap_or_default();
-    let mut hosts = origins.iter().map(|origin| origin.host.as_str());
-    url.host_str().is_some_and(|host| hosts.any(|own| own == host))
 }

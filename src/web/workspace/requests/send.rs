@@ -1,23 +1,24 @@
 //! Sending what a member made: the same journey as every other request, as an identity that may use
 //! this one account. Policy, guard, injection, masking and audit are those of the journey.
 //!
-//! Redirects are shown, never followed: where one leads is for the member to look at first.
+//! Redirects are followed only where the member says so, by the rule of the API's proxy call.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout_at;
 
 use super::draft::Ready;
+use super::pick::Candidate;
+use crate::api::redirect::{self, Asked, MAX_HOPS, Next};
 use crate::credentials::Slot;
-use crate::forward::{Content, Identity, Inbound, SOURCE, UpgradeSlot, World, plan};
+use crate::forward::{Body, Content, Identity, Inbound, SOURCE, UpgradeSlot, World, plan};
 use crate::ids::CallerId;
 use crate::secret::TokenDigest;
 use crate::telemetry::Door;
-use crate::vault::Account;
 use crate::web::workspace::{Trouble, Visit};
 
 /// From the first byte to the last.
@@ -46,6 +47,8 @@ pub struct Raw {
     pub total: Duration,
     /// How long the origin took to begin.
     pub waited: Option<Duration>,
+    /// What was asked before, and redirected.
+    pub hops: Vec<String>,
 }
 
 /// How the body ended.
@@ -60,28 +63,59 @@ pub enum Ending {
     Late,
 }
 
-/// Sends it with an account that the member may use; whoever calls this has asked.
+/// What one request is sent with.
+struct Errand<'v> {
+    visit: &'v Visit<'v>,
+    world: Arc<World>,
+    identity: Identity,
+    nickname: &'v str,
+}
+
+/// Sends it with an account that the member may use; whoever calls this has asked. A redirect is
+/// followed where the member wants it and the credential may go there; any other is shown.
 pub async fn send(
     visit: &Visit<'_>,
-    account: &Account,
+    account: &Candidate,
     slot: Arc<Slot>,
-    ready: &Ready,
+    mut ready: Ready,
+    follows: bool,
 ) -> Result<Sent, Trouble> {
-    let forwarder = &visit.workspace.forwarder;
-    let world = forwarder.world();
     // The audit tells the member by the id that no other person ever has.
     let name: CallerId = visit.member().id.as_str().parse().map_err(|_| Trouble::NotFound)?;
     let proof = TokenDigest::of(visit.who.csrf.as_bytes());
-    let identity = Identity::of_account(name, proof, account, slot, "builder");
-    if let Err(why) = goes_along(&world, &identity, account, ready) {
+    let identity = match account.stored() {
+        Some(account) => Identity::of_account(name, proof, account, slot, RULE),
+        None => Identity::of_declared(name, proof, slot, RULE),
+    };
+    let world = visit.workspace.forwarder.world();
+    let errand = Errand { visit, world, identity, nickname: &account.nickname };
+    if let Err(why) = errand.goes_along(&ready) {
         return Ok(Sent::Withheld(why));
     }
-    let inbound = inbound(visit, identity, ready);
     let began = Instant::now();
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    let Ok(response) = timeout_at(deadline, forwarder.forward(&world, inbound)).await else {
-        return Ok(Sent::TimedOut);
-    };
+    let mut hops = Vec::new();
+    loop {
+        let sending = visit.workspace.forwarder.forward(&errand.world, errand.inbound(&ready));
+        let Ok(response) = timeout_at(deadline, sending).await else { return Ok(Sent::TimedOut) };
+        match errand.next(&response, &ready).filter(|_| follows && hops.len() < MAX_HOPS) {
+            Some(next) => {
+                hops.push(format!("{} {}", ready.method, ready.url()));
+                ready = next;
+            }
+            None => {
+                let raw = read(response, deadline, began).await;
+                return Ok(Sent::Answered(Raw { hops, ..raw }));
+            }
+        }
+    }
+}
+
+/// What the audit says allowed it.
+const RULE: &str = "builder";
+
+/// The answer's beginning, as much as is shown.
+async fn read(response: Response<Body>, deadline: tokio::time::Instant, began: Instant) -> Raw {
     let (head, mut body) = response.into_parts();
     let waited = body.waited();
     let (mut kept, mut ending) = (BytesMut::new(), Ending::Whole);
@@ -108,7 +142,7 @@ pub async fn send(
         }
     }
     let ours = head.headers.get(SOURCE).is_some_and(|source| source == "proxy");
-    Ok(Sent::Answered(Raw {
+    Raw {
         status: head.status,
         headers: head.headers,
         body: kept.freeze(),
@@ -116,51 +150,65 @@ pub async fn send(
         ours,
         total: began.elapsed(),
         waited,
-    }))
-}
-
-fn inbound(visit: &Visit<'_>, identity: Identity, ready: &Ready) -> Inbound {
-    let (mut head, ()) = Request::new(()).into_parts();
-    head.method = ready.method.clone();
-    head.uri = Uri::from(ready.path.clone());
-    head.headers = ready.headers.clone();
-    Inbound {
-        id: visit.workspace.forwarder.next_id(),
-        door: Door::Builder,
-        client: visit.peer,
-        identity,
-        target: ready.target.clone(),
-        parts: head,
-        body: (!ready.body.is_empty()).then(|| Content::Whole(ready.body.clone())),
-        upgrade: UpgradeSlot::default(),
+        hops: Vec::new(),
     }
 }
 
-/// The account's credential goes to its own hosts only, and a request without it is not what the
-/// builder is for. What the journey refuses at one of these hosts is for the journey to say.
-fn goes_along(
-    world: &World,
-    identity: &Identity,
-    account: &Account,
-    ready: &Ready,
-) -> Result<(), String> {
-    let caller = &identity.caller;
-    let (selector, path) = (identity.selector.as_deref(), ready.path.path());
-    let planned = plan(world, caller, &ready.target, &ready.method, path, selector);
-    let hosts = hosts_of(identity);
-    let host = ready.target.host.to_string();
-    match planned {
-        Ok(plan) if plan.slot.is_some() => Ok(()),
-        Err(_) if hosts.contains(&host) => Ok(()),
-        _ if hosts.contains(&host) => {
-            Err(format!("This path of {host} is not one of the app's. Nothing was sent."))
+impl Errand<'_> {
+    fn inbound(&self, ready: &Ready) -> Inbound {
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = ready.method.clone();
+        head.uri = Uri::from(ready.path.clone());
+        head.headers = ready.headers.clone();
+        Inbound {
+            id: self.visit.workspace.forwarder.next_id(),
+            door: Door::Builder,
+            client: self.visit.peer,
+            identity: self.identity.clone(),
+            target: ready.target.clone(),
+            parts: head,
+            body: (!ready.body.is_empty()).then(|| Content::Whole(ready.body.clone())),
+            upgrade: UpgradeSlot::default(),
         }
-        _ => Err(format!(
-            "{host} is not a host of this account, so it does not get its credential. Requests \
-             with {} go to {}. Nothing was sent.",
-            account.nickname,
-            hosts.join(", "),
-        )),
+    }
+
+    /// Where an answer of the origin's redirects to, if the credential may go there.
+    fn next(&self, response: &Response<Body>, ready: &Ready) -> Option<Ready> {
+        let asked = Asked {
+            method: ready.method.clone(),
+            target: ready.target.clone(),
+            path: ready.path.clone(),
+            headers: ready.headers.clone(),
+            had_body: !ready.body.is_empty(),
+        };
+        let Next { method, target, path, headers } =
+            redirect::next(response.status(), response.headers(), asked)?;
+        let (body, parts) = (Bytes::new(), Vec::new());
+        let next = Ready { method, target, path, headers, body, parts };
+        self.goes_along(&next).is_ok().then_some(next)
+    }
+
+    /// The account's credential goes to its own hosts only, and a request without it is not what
+    /// the builder is for. What the journey refuses at one of these hosts is for the journey to say.
+    fn goes_along(&self, ready: &Ready) -> Result<(), String> {
+        let caller = &self.identity.caller;
+        let (selector, path) = (self.identity.selector.as_deref(), ready.path.path());
+        let planned = plan(&self.world, caller, &ready.target, &ready.method, path, selector);
+        let hosts = hosts_of(&self.identity);
+        let host = ready.target.host.to_string();
+        match planned {
+            Ok(plan) if plan.slot.is_some() => Ok(()),
+            Err(_) if hosts.contains(&host) => Ok(()),
+            _ if hosts.contains(&host) => {
+                Err(format!("This path of {host} is not one of the app's. Nothing was sent."))
+            }
+            _ => Err(format!(
+                "{host} is not a host of this account, so it does not get its credential. Requests \
+                 with {} go to {}. Nothing was sent.",
+                self.nickname,
+                hosts.join(", "),
+            )),
+        }
     }
 }
 

@@ -1,0 +1,77 @@
+//! TLS of our own listeners, and what a client's certificate says of it.
+
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::Error;
+
+/// TLS for a listener with a certificate of its own (`[proxy.tls]`). With `client_ca`, clients may
+/// prove who they are with a certificate, and need not: tokens go on working.
+pub fn listener_config(
+    certificate_pem: &[u8],
+    key_pem: &[u8],
+    client_ca_pem: Option<&[u8]>,
+) -> Result<ServerConfig, Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let chain = certificates(certificate_pem, "the listener's certificate")?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem)
+        .map_err(|_| Error::Pem { what: "the listener's key" })?;
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?;
+    let builder = match client_ca_pem {
+        Some(pem) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(roots(pem)?.into(), provider)
+                .allow_unauthenticated()
+                .build()?,
+        ),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key)?;
+    share_out_tickets(&mut config)?;
+    Ok(config)
+}
+
+pub(super) fn roots(pem: &[u8]) -> Result<RootCertStore, Error> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(pem, "the client CA")? {
+        store.add(certificate)?;
+    }
+    Ok(store)
+}
+
+fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match read {
+        Ok(all) if !all.is_empty() => Ok(all),
+        _ => Err(Error::Pem { what }),
+    }
+}
+
+/// The DNS names, URIs and e-mail addresses in a verified client certificate's subject alternative
+/// name. The common name is not looked at: nothing says what it means (RFC 9525 §2).
+pub fn certificate_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return Vec::new() };
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let names = extension.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(text) | GeneralName::URI(text) | GeneralName::RFC822Name(text) => {
+            Some((*text).to_owned())
+        }
+        _ => None,
+    });
+    names.collect()
+}
+
+pub(super) fn share_out_tickets(config: &mut ServerConfig) -> Result<(), Error> {
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+    Ok(())
+}
+
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
