@@ -111,6 +111,12 @@ name!(
     |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
 );
 
+name!(
+    /// What a project decides for an app beforehand, `ao_…`.
+    AppOverrideId, "app override id", 64, "A-Z, a-z, 0-9, _ and -, starting with a letter or digit",
+    |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+);
+
 /// Identifies one request in logs, audit and error bodies: 16 hexadecimal digits, unique in this
 /// process and very likely elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -235,6 +235,19 @@ async fn the_node_slack_sdk_sends_a_message_without_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_alone_sends_a_message_without_a_token() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/proxy_message.sh");
+    let (served, unserved) = (House::start().await, House::unserved().await);
+    let commands = [served.client("bash").await, unserved.run("bash")];
+    for (house, mut command) in [served, unserved].into_iter().zip(commands) {
+        command.arg(example);
+        assert_eq!(house.ok(command).await, "true\n");
+        assert_signed(&house.origin.seen(), SLACK, &bearer(SLACK_TOKEN));
+        house.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn run_lets_both_slack_sdks_send_a_message() {
     let house = House::unserved().await;
     for [program, script] in [python("slack_message.py"), node("slack_message.mjs")] {

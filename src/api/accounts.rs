@@ -15,7 +15,7 @@ use super::principal::{Principal, Tenancy};
 use super::scope::Scope;
 use super::{Api, present};
 use crate::catalog::{App, Auth, AuthKind};
-use crate::connect::{self, Checked, News, SameIdentity, Way, Wish};
+use crate::connect::{self, Checked, News, Preset, SameIdentity, Way, Wish};
 use crate::credentials::State;
 use crate::forward::Body;
 use crate::ids::{AccountId, AppId, OAuthClientId};
@@ -100,12 +100,11 @@ impl Api {
         tenancy: &Tenancy,
         id: &str,
         query: &Pairs,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Value, Failure> {
         principal.may(Scope::AccountsRead)?;
         let secrets = self.wants_credentials(principal, query)?;
         let (account, user) = self.find(principal, tenancy, id).await?;
-        let shown = self.show(principal, &account, &user, secrets).await?;
-        Ok(ok(&shown))
+        self.show(principal, &account, &user, secrets).await
     }
 
     pub(super) async fn delete_account(
@@ -149,9 +148,6 @@ impl Api {
     ) -> Result<Response<Body>, Failure> {
         principal.client(Scope::AccountsWrite)?;
         let asked: Asked = input::json(headers, &body)?;
-        if asked.app_override_id.is_some() {
-            return Err(Failure::bad("there are no app overrides here"));
-        }
         let digest = TokenDigest::of(asked.connect_token.as_bytes());
         let (token, user) = self.usable_token(tenancy, digest).await?;
         if query.one("external_user_id")?.is_some_and(|named| named != user.external_id) {
@@ -165,9 +161,17 @@ impl Api {
             None => None,
             Some(id) => Some(self.own_account(&user, &app, id).await?),
         };
+        let preset = match &asked.app_override_id {
+            Some(named) => Some(self.preset(tenancy, &app, named).await?),
+            None => match &reconnect {
+                Some(account) => Preset::of_account(self.vault(), account).await?,
+                None => None,
+            },
+        };
         let wish = Wish {
-            auth: keys_of(&app, reconnect.as_ref())?.id.clone(),
+            auth: keys_of(&app, reconnect.as_ref(), preset.as_ref())?.id.clone(),
             client: None,
+            preset,
             entered: entered(&asked.cfmap_json)?,
             scopes: Vec::new(),
             owner: Owner::ExternalUser(user.id.clone()),
@@ -187,6 +191,20 @@ impl Api {
             self.connector.tell(&visit, &token, News::Connected(&shown)).await;
         }
         Ok(ok(&shown))
+    }
+
+    /// For keys, so it names no OAuth client.
+    async fn preset(&self, tenancy: &Tenancy, app: &App, id: &str) -> Result<Preset, Failure> {
+        let found = self.app_override(tenancy, id).await?;
+        let unknown = || Failure::bad("there is no such app override: check app_override_id");
+        let found = found.ok_or_else(unknown)?;
+        match (found.app == app.id, &found.details.oauth_client) {
+            (false, _) => Err(Failure::bad("app_override_id is an override of another app")),
+            (true, Some(_)) => Err(Failure::bad(
+                "the app override names an OAuth client, so it connects on the connect page only",
+            )),
+            (true, None) => Ok(Preset::of(&found)),
+        }
     }
 
     /// The app's test request, where the project asks for it.
@@ -420,10 +438,15 @@ fn filter_of(tenancy: &Tenancy, user: Option<&ExternalUser>) -> Filter {
 }
 
 /// The app's first way that needs nothing but what a person enters.
-fn keys_of<'a>(app: &'a App, reconnect: Option<&Account>) -> Result<&'a Auth, Failure> {
+fn keys_of<'a>(
+    app: &'a App,
+    reconnect: Option<&Account>,
+    preset: Option<&Preset>,
+) -> Result<&'a Auth, Failure> {
     let fits = |auth: &&Auth| Way::of(auth) == Way::Keys && auth.kind != AuthKind::None;
     let same = |auth: &&Auth| reconnect.is_none_or(|account| account.auth == auth.id);
-    app.auths.iter().filter(fits).find(same).ok_or_else(|| {
+    let decided = |auth: &&Auth| preset.is_none_or(|preset| preset.fits(auth));
+    app.auths.iter().filter(fits).filter(decided).find(same).ok_or_else(|| {
         Failure::bad(format!("{} is connected on the connect page, not with keys", app.name))
     })
 }
@@ -433,14 +456,8 @@ fn entered(cfmap_json: &str) -> Result<BTreeMap<String, Secret>, Failure> {
     let refused = |why: &str| Failure::bad(format!("cfmap_json: {why}"));
     let values: BTreeMap<String, Value> =
         serde_json::from_str(cfmap_json).map_err(|error| refused(&input::told(&error)))?;
-    let value = |(name, value): (String, Value)| match value {
-        Value::String(text) => Ok(Some((name, Secret::from(text)))),
-        Value::Number(number) => Ok(Some((name, Secret::from(number.to_string())))),
-        Value::Bool(flag) => Ok(Some((name, Secret::from(flag.to_string())))),
-        Value::Null => Ok(None),
-        Value::Array(_) | Value::Object(_) => Err(refused("values are texts")),
-    };
-    values.into_iter().map(value).filter_map(Result::transpose).collect()
+    let texts = input::texts("cfmap_json", values)?;
+    Ok(texts.into_iter().map(|(name, text)| (name, Secret::from(text))).collect())
 }
 
 fn name_of(name: &str) -> Result<String, Failure> {

@@ -20,7 +20,8 @@ use crate::ids::{AccountId, OAuthClientId};
 use crate::random;
 use crate::secret::TokenDigest;
 use crate::vault::{
-    ConnectToken, ConnectTokenDetails, Environment, ExternalUser, OAuthClientRecord, Owner,
+    AppOverride, ConnectToken, ConnectTokenDetails, Environment, ExternalUser, OAuthClientRecord,
+    Owner,
 };
 
 const LONGEST: u64 = 4 * 60 * 60;
@@ -107,7 +108,8 @@ impl Api {
         let Some(id) = id else { return Ok(None) };
         let unknown = || Failure::bad("there is no such OAuth client: check oauth_app_id");
         let id: OAuthClientId = id.parse().map_err(|_| unknown())?;
-        let client = self.vault().oauth_client(&id).await?.ok_or_else(unknown)?;
+        let client =
+            self.vault().oauth_client(&id).await?.filter(is_operators).ok_or_else(unknown)?;
         if app.is_some_and(|app| app.id != client.details.app) {
             return Err(Failure::bad("oauth_app_id is an OAuth client of another app"));
         }
@@ -149,7 +151,16 @@ impl Api {
                 None => return Ok(Err("No such account. Please check your account id.")),
             },
         };
-        let named = query.one("app_id")?.or(account_app.as_deref()).map(str::to_owned);
+        let chosen = match query.one("app_override_id")? {
+            None => None,
+            Some(id) => match self.override_of(id, &user).await? {
+                Some(found) => Some(found),
+                None => return Ok(Err("No such app override. Please check its id.")),
+            },
+        };
+        let by_override = chosen.as_ref().map(|chosen| chosen.app.as_str());
+        let named = query.one("app_id")?.or(account_app.as_deref()).or(by_override);
+        let named = named.map(str::to_owned);
         let Some(named) = named.or_else(|| details.app.as_ref().map(ToString::to_string)) else {
             return Ok(Err("Please include the app in the Connect URL."));
         };
@@ -160,15 +171,25 @@ impl Api {
         if details.app.as_ref().is_some_and(|only| *only != app.id) {
             return Ok(Err("This token is for another app."));
         }
+        if chosen.as_ref().is_some_and(|chosen| chosen.app != app.id) {
+            return Ok(Err("The app override is one of another app."));
+        }
+        let pinned = chosen.as_ref().and_then(|chosen| chosen.details.oauth_client.clone());
         let client = match query.one("oauth_app_id")? {
-            None => details.oauth_client.clone(),
+            None => pinned.clone().or_else(|| details.oauth_client.clone()),
             Some(id) => match self.client_of(Some(id), Some(&app)).await {
                 Ok(client) => client.map(|client| client.id),
                 Err(Failure::Bad(_)) => return Ok(Err("No such OAuth client for this app.")),
                 Err(other) => return Err(other),
             },
         };
+        let others = [pinned.as_ref(), details.oauth_client.as_ref()];
+        if others.into_iter().flatten().any(|other| client.as_ref() != Some(other)) {
+            return Ok(Err("This is for another OAuth client."));
+        }
         let project = self.vault().project(&user.project).await?.ok_or(Failure::NotFound)?;
+        let decided = chosen.iter().flat_map(|chosen| chosen.details.fields.keys());
+        let decided: Vec<&String> = decided.collect();
         Ok(Ok(json!({
             "success": true,
             "error": null,
@@ -180,11 +201,22 @@ impl Api {
             "success_redirect_uri": details.success_redirect_uri,
             "error_redirect_uri": details.error_redirect_uri,
             "oauth_app_id": client,
-            "app_override_id": null,
-            "app_override_field_names": [],
+            "app_override_id": chosen.as_ref().map(|chosen| &chosen.id),
+            "app_override_field_names": decided,
             "oauth_app_workday_official": null,
             "oauth_app_connect_base_url": null,
         })))
+    }
+
+    /// Of the user's project only.
+    async fn override_of(
+        &self,
+        id: &str,
+        user: &ExternalUser,
+    ) -> Result<Option<AppOverride>, Failure> {
+        let Ok(id) = id.parse() else { return Ok(None) };
+        let found = self.vault().app_override(&id).await?;
+        Ok(found.filter(|found| found.project == user.project))
     }
 
     async fn app_of_account(
@@ -279,6 +311,11 @@ fn origin(text: &str) -> Result<String, Failure> {
     let web = matches!(url.scheme(), "http" | "https");
     let same = text.trim_end_matches('/').eq_ignore_ascii_case(&origin);
     if web && same && text.len() <= MAX_URI_BYTES { Ok(origin) } else { Err(refused()) }
+}
+
+/// Not one that a user brought, which is nobody else's.
+pub fn is_operators(client: &OAuthClientRecord) -> bool {
+    client.external_user.is_none()
 }
 
 /// A connect token that may still connect an account, of this project and environment.

@@ -1,6 +1,7 @@
 //! What a request brings: query, JSON, forms. Bounded, strict UTF-8, and nothing that is not asked
 //! for: a member that is not known is refused, so that nobody believes it was heeded.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::failure::Failure;
 
@@ -190,6 +192,26 @@ pub fn told(error: &serde_json::Error) -> String {
         }
         _ => format!("the body is not JSON: {place}"),
     }
+}
+
+/// The values of fields as texts; `null` is no value.
+///
+/// # Errors
+/// When one is a list or an object.
+pub fn texts(
+    name: &str,
+    values: BTreeMap<String, Value>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let text = |(field, value): (String, Value)| match value {
+        Value::String(text) => Ok(Some((field, text))),
+        Value::Number(number) => Ok(Some((field, number.to_string()))),
+        Value::Bool(flag) => Ok(Some((field, flag.to_string()))),
+        Value::Null => Ok(None),
+        Value::Array(_) | Value::Object(_) => {
+            Err(Failure::bad(format!("{name}: values are texts")))
+        }
+    };
+    values.into_iter().map(text).filter_map(Result::transpose).collect()
 }
 
 pub fn is(headers: &HeaderMap, kind: &str) -> bool {

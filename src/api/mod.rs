@@ -16,6 +16,7 @@ mod limits;
 pub mod logo;
 mod oauth_clients;
 mod oauth_token;
+mod overrides;
 mod present;
 mod principal;
 mod projects;
@@ -215,7 +216,11 @@ impl Api {
         let pairs = || Pairs::parse(&query);
         match what {
             Resource::Accounts => self.accounts(principal, at, &pairs()?).await,
-            Resource::Account(id) => self.account(principal, at, &id, &pairs()?).await,
+            Resource::Account(id) => Ok(ok(&self.account(principal, at, &id, &pairs()?).await?)),
+            Resource::WrappedAccount(id) => {
+                let account = self.account(principal, at, &id, &pairs()?).await?;
+                Ok(ok(&serde_json::json!({ "data": account })))
+            }
             Resource::AccountsOfUser(user) => {
                 self.accounts_of_user(principal, at, &user, &pairs()?).await
             }
@@ -236,6 +241,18 @@ impl Api {
             Resource::UpdateOAuthClient(id) => {
                 let (parts, body) = request.into_parts();
                 self.update_oauth_client(principal, &id, &parts.headers, read(body).await?).await
+            }
+            Resource::AppOverrides => self.app_overrides(principal, at, &pairs()?).await,
+            Resource::AppOverride(id) => self.one_app_override(principal, at, &id).await,
+            Resource::DeleteAppOverride(id) => self.delete_app_override(principal, at, &id).await,
+            Resource::CreateAppOverride => {
+                let (parts, body) = request.into_parts();
+                self.create_app_override(principal, at, &parts.headers, read(body).await?).await
+            }
+            Resource::UpdateAppOverride(id) => {
+                let (parts, body) = request.into_parts();
+                let body = read(body).await?;
+                self.update_app_override(principal, at, &id, &parts.headers, body).await
             }
             Resource::Proxy { url_64 } => {
                 Box::pin(self.call(client, principal, at, &url_64, request)).await

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use serde_json::{Value, json};
 
+use super::connect_tokens::is_operators;
 use super::failure::{Failure, no_content, ok};
 use super::input::{self, Pairs};
 use super::principal::{Client, Principal};
@@ -16,7 +17,7 @@ use super::scope::Scope;
 use super::{Api, present};
 use crate::catalog::App;
 use crate::clock::rfc3339;
-use crate::connect::Way;
+use crate::connect::{Way, scopes};
 use crate::credentials::Registered;
 use crate::forward::Body;
 use crate::ids::OAuthClientId;
@@ -26,7 +27,6 @@ use crate::telemetry::AuditEvent;
 use crate::vault::{OAuthClientDetails, OAuthClientRecord};
 
 const MAX_SECRET_BYTES: usize = 4096;
-const MAX_SCOPES: usize = 200;
 
 /// What may be written of a client; what is missing stays as it is.
 #[derive(serde::Deserialize)]
@@ -144,7 +144,7 @@ impl Api {
 
     pub(super) async fn oauth_client(&self, named: &str) -> Result<OAuthClientRecord, Failure> {
         let id: OAuthClientId = named.parse().map_err(|_| Failure::NotFound)?;
-        self.vault().oauth_client(&id).await?.ok_or(Failure::NotFound)
+        self.vault().oauth_client(&id).await?.filter(is_operators).ok_or(Failure::NotFound)
     }
 
     /// Its app, and what it is.
@@ -204,7 +204,10 @@ impl Asked {
         let lists = [self.scopes.as_ref(), self.additional_scopes.as_ref()];
         let scopes = match lists {
             [None, None] => before.scopes,
-            _ => scopes(lists.into_iter().flatten().flatten())?,
+            _ => {
+                let all = lists.into_iter().flatten().flatten().map(String::as_str);
+                scopes::list(all).map_err(|invalid| Failure::Bad(invalid.to_string()))?
+            }
         };
         let details = OAuthClientDetails {
             name: name.unwrap_or(before.name),
@@ -226,23 +229,5 @@ impl Asked {
         }
         let secret = Secret::from(secret.clone());
         Ok(Some(Properties::from([(Registered::SECRET.to_owned(), secret)])))
-    }
-}
-
-/// RFC 6749 §3.3: visible characters without quotes and backslashes.
-fn scopes<'a>(asked: impl Iterator<Item = &'a String>) -> Result<Vec<String>, Failure> {
-    let mut scopes: Vec<String> = Vec::new();
-    for scope in asked {
-        let fits = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
-        if scope.is_empty() || scope.len() > 250 || !scope.bytes().all(fits) {
-            return Err(Failure::bad("a scope has 1 to 250 visible ASCII characters"));
-        }
-        if !scopes.contains(scope) {
-            scopes.push(scope.clone());
-        }
-    }
-    match scopes.len() > MAX_SCOPES {
-        true => Err(Failure::bad(format!("there are at most {MAX_SCOPES} scopes"))),
-        false => Ok(scopes),
     }
 }

@@ -39,6 +39,8 @@ pub enum Resource {
     Accounts,
     CreateAccount,
     Account(String),
+    /// The same in the envelope of old programs.
+    WrappedAccount(String),
     DeleteAccount(String),
     DeleteAccountsOfApp(String),
     AccountsOfUser(String),
@@ -50,6 +52,11 @@ pub enum Resource {
     CreateOAuthClient,
     UpdateOAuthClient(String),
     DeleteOAuthClient(String),
+    AppOverrides,
+    AppOverride(String),
+    CreateAppOverride,
+    UpdateAppOverride(String),
+    DeleteAppOverride(String),
     /// The target as it came: in base64, not decoded in any way.
     Proxy {
         url_64: String,
@@ -63,12 +70,21 @@ impl Route {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         match parts[..] {
             ["v1", "oauth", "token"] => only(method, &Method::POST, "POST", Self::Token),
+            ["v1", "accounts"] => get(method, Self::of_token(Resource::Accounts)),
+            ["v1", "accounts", id] => {
+                get(method, Self::of_token(Resource::WrappedAccount(decoded(id)?)))
+            }
             ["v1", "apps"] => get(method, Self::Apps),
             ["v1", "apps", id] => get(method, Self::App(decoded(id)?)),
             ["v1", "connect", ref rest @ ..] => Self::connect(method, path, rest),
             ["v1", "components" | "workflows" | "sources", ..] => Err(Failure::Elsewhere(PLATFORM)),
             _ => Err(Failure::Elsewhere(NOTHING)),
         }
+    }
+
+    /// In the one project that the token is for.
+    fn of_token(what: Resource) -> Self {
+        Self::Of { project: None, what }
     }
 
     fn connect(method: &Method, path: &str, parts: &[&str]) -> Result<Self, Failure> {
@@ -138,6 +154,11 @@ impl Resource {
             ("GET", ["oauth_apps", id]) => Ok(Self::OAuthClient(decoded(id)?)),
             ("PUT", ["oauth_apps", id]) => Ok(Self::UpdateOAuthClient(decoded(id)?)),
             ("DELETE", ["oauth_apps", id]) => Ok(Self::DeleteOAuthClient(decoded(id)?)),
+            ("GET", ["app_overrides"]) => Ok(Self::AppOverrides),
+            ("POST", ["app_overrides"]) => Ok(Self::CreateAppOverride),
+            ("GET", ["app_overrides", id]) => Ok(Self::AppOverride(decoded(id)?)),
+            ("PUT", ["app_overrides", id]) => Ok(Self::UpdateAppOverride(decoded(id)?)),
+            ("DELETE", ["app_overrides", id]) => Ok(Self::DeleteAppOverride(decoded(id)?)),
             ("GET" | "POST" | "PUT" | "PATCH" | "DELETE", ["proxy", _, ..]) => {
                 Ok(Self::Proxy { url_64: rest.to_owned() })
             }
@@ -157,9 +178,8 @@ fn refused(parts: &[&str]) -> Failure {
         ["users", .., "accounts"] => Failure::Method { allow: "GET, DELETE" },
         ["users", _, ..] => Failure::Method { allow: "DELETE" },
         ["proxy", _, ..] => Failure::Method { allow: "GET, POST, PUT, PATCH, DELETE" },
-        ["oauth_apps"] => Failure::Method { allow: "GET, POST" },
-        ["oauth_apps", _] => Failure::Method { allow: "GET, PUT, DELETE" },
-        ["app_overrides", ..] => Failure::Elsewhere(NOTHING),
+        ["oauth_apps" | "app_overrides"] => Failure::Method { allow: "GET, POST" },
+        ["oauth_apps" | "app_overrides", _] => Failure::Method { allow: "GET, PUT, DELETE" },
         ["usage", ..] => Failure::Elsewhere("usage is Pipedream's billing; countersign has none"),
         ["webhook", ..] => Failure::Elsewhere(
             "a project's webhook gets the events of triggers, which belong to Pipedream's component \

@@ -99,6 +99,7 @@ async fn new(args: &Args, shop: &Workshop, out: &mut impl Write) -> anyhow::Resu
     let wish = Wish {
         auth: auth.id.clone(),
         client: client_of(shop, &app, auth, args.how.client.as_deref()).await?,
+        preset: None,
         entered: ask::fields(auth, &args.how.fields, &BTreeMap::new())?,
         scopes: scopes_of(auth, &args.how)?,
         owner: Owner::Workspace,

@@ -26,6 +26,7 @@ mod loopback;
 mod member_tokens;
 mod members;
 mod oauth_clients;
+mod overrides;
 mod own_apps;
 mod own_proxy;
 pub mod policy;
@@ -95,6 +96,9 @@ enum Command {
     /// Products whose users connect accounts by the REST API
     #[command(subcommand)]
     Projects(Box<projects::ProjectsCommand>),
+    /// What a product decides for an app before its users connect it
+    #[command(subcommand)]
+    AppOverrides(Box<overrides::AppOverridesCommand>),
     /// Print the credential of an app's account, for scripts that must have it: the $auth object
     Auth(auth::Args),
     /// The master key of the store
@@ -329,6 +333,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Callers(command) => callers::run(&command, &source, &mut out).await,
         Command::OAuthClients(command) => oauth_clients::run(&command, &source, &mut out).await,
         Command::ApiClients(command) => api_clients::run(&command, &source, &mut out).await,
+        Command::AppOverrides(command) => overrides::run(&command, &source, &mut out).await,
         Command::Projects(command) => projects::run(&command, &source, &mut out).await,
         Command::Auth(args) => auth::run(&args, &source, &mut out).await,
         Command::Keys(command) => keys::run(&command, &source, &mut out).await,

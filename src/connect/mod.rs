@@ -3,8 +3,12 @@
 
 pub mod callers;
 mod check;
+mod held;
 mod news;
+mod own_client;
+pub mod preset;
 mod remove;
+pub mod scopes;
 mod visit;
 mod webhooks;
 
@@ -14,22 +18,23 @@ use std::time::{Duration, SystemTime};
 
 pub use check::{Checked, check};
 pub use news::{News, return_address};
+pub use preset::Preset;
 pub use remove::Removed;
 pub use visit::{Asked, MOST_ACCOUNTS, Offer, OfferedWay, Refused, Standing, Visit};
 pub use webhooks::Webhooks;
 
-use crate::catalog::{App, Auth, AuthKind, Field, FieldOrigin, InvalidValue};
+use crate::catalog::{App, Auth, AuthKind, Field, InvalidValue};
 use crate::config;
 use crate::credentials::{Keeper, Registered, Slot, try_out};
 use crate::ids::{AccountId, OAuthClientId};
-use crate::inject::Properties;
 use crate::oauth::{
-    self, Authorization, Callback, DeviceAuthorization, Poll, Terms, TokenError, TokenSet, schedule,
+    self, Authorization, Callback, DeviceAuthorization, Poll, TokenError, TokenSet, schedule,
 };
 use crate::random::{self, NoRandom};
 use crate::secret::Secret;
 use crate::telemetry::AccountChange;
 use crate::vault::{self, Account, Credentials, NewAccount, Owner, Reconnected, Tokens, Validity};
+use held::{Held, auth_of};
 
 /// What somebody wants to connect.
 #[derive(Clone)]
@@ -38,6 +43,8 @@ pub struct Wish {
     /// The app's `[auth.<id>]`.
     pub auth: String,
     pub client: Option<Arc<Registered>>,
+    /// What was decided before anybody entered anything, and cannot be changed by entering it.
+    pub preset: Option<Preset>,
     /// What a person entered, by field.
     pub entered: BTreeMap<String, Secret>,
     /// Beside those that the app always asks.
@@ -76,6 +83,7 @@ pub async fn again(
     let (account, credentials) = opened.ok_or(Error::Deleted)?;
     Ok(Wish {
         auth: auth.id.clone(),
+        preset: Preset::of_account(keeper.vault(), &account).await?,
         client: keeper.client_of(&account).await?,
         entered: entered_before(auth, &account, &credentials),
         scopes: account.scopes.clone(),
@@ -341,11 +349,13 @@ impl Connector {
         try_out(auth, &outcome.fields, &credentials)
             .map_err(|error| Error::NotAttachable(error.to_string()))?;
         let client = wish.client_id();
+        let app_override = wish.preset.as_ref().map(|preset| preset.id.clone());
         let vault = self.keeper.vault();
         let (account, change) = match &wish.reconnect {
             Some(before) => {
                 let reconnected = Reconnected {
                     oauth_client: client,
+                    app_override,
                     fields: outcome.fields,
                     scopes: outcome.scopes,
                     identity: outcome.identity.or_else(|| before.identity.clone()),
@@ -362,6 +372,7 @@ impl Connector {
                     auth: wish.auth.clone(),
                     owner: wish.owner.clone(),
                     oauth_client: client,
+                    app_override,
                     fields: outcome.fields,
                     scopes: outcome.scopes,
                     identity: outcome.identity,
@@ -400,80 +411,6 @@ struct Outcome {
     scopes: Vec<String>,
     identity: Option<String>,
     validity: Validity,
-}
-
-/// What was entered, checked and sorted.
-struct Held<'w> {
-    auth: &'w Auth,
-    fields: BTreeMap<String, String>,
-    secrets: Properties,
-    /// Both, for templates.
-    properties: Properties,
-}
-
-impl<'w> Held<'w> {
-    fn of(wish: &'w Wish) -> Result<Self, Error> {
-        let auth = auth_of(wish)?;
-        let mut fields = BTreeMap::new();
-        let mut secrets = Properties::new();
-        for name in wish.entered.keys() {
-            if !auth.fields.iter().any(|field| field.name == *name) {
-                let app = wish.app.id.to_string();
-                return Err(Error::UnknownField { app, field: name.clone() });
-            }
-        }
-        for field in auth.fields.iter().filter(|field| field.is_asked()) {
-            let Some(value) = value_of(field, &wish.entered)? else { continue };
-            field.check(value.expose())?;
-            match field.secret {
-                true => drop(secrets.insert(field.name.clone(), value)),
-                false => drop(fields.insert(field.name.clone(), value.expose().to_owned())),
-            }
-        }
-        derive(auth, &wish.entered, &mut fields);
-        let mut properties = secrets.clone();
-        let plain = fields.iter().map(|(name, value)| (name.clone(), Secret::from(value.clone())));
-        properties.extend(plain);
-        Ok(Self { auth, fields, secrets, properties })
-    }
-
-    fn terms<'a>(&'a self, wish: &'a Wish) -> Terms<'a> {
-        Terms {
-            app: &wish.app,
-            auth: self.auth,
-            client: wish.client.as_deref().map(|client| &client.peer),
-            properties: &self.properties,
-            scopes: &wish.scopes,
-        }
-    }
-}
-
-/// Fields that are part of another: the data centre in a key.
-fn derive(auth: &Auth, entered: &BTreeMap<String, Secret>, fields: &mut BTreeMap<String, String>) {
-    for field in &auth.fields {
-        let FieldOrigin::Derived { field: from, pattern } = &field.origin else { continue };
-        let value = entered.get(from).and_then(|value| pattern.capture(value.expose()));
-        if let Some(value) = value.map(str::to_owned).or_else(|| field.default.clone()) {
-            fields.insert(field.name.clone(), value);
-        }
-    }
-}
-
-/// The value that was entered, or the field's default; `None` for an optional one that was not.
-fn value_of(field: &Field, entered: &BTreeMap<String, Secret>) -> Result<Option<Secret>, Error> {
-    let entered = entered.get(&field.name).filter(|value| !value.is_empty()).cloned();
-    let value = entered.or_else(|| field.default.clone().map(Secret::from));
-    if value.is_none() && !field.optional {
-        let (field, label) = (field.name.clone(), field.label.clone());
-        return Err(Error::Missing { field, label });
-    }
-    Ok(value)
-}
-
-fn auth_of(wish: &Wish) -> Result<&Auth, Error> {
-    wish.app
-        .auth(&wish.auth)
-        .ok_or_else(|| Error::NoSuchAuth { app: wish.app.id.to_string(), auth: wish.auth.clone() })
 }
 
 /// Somebody else's grant under the same account would change whose data its callers see.

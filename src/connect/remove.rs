@@ -32,6 +32,7 @@ impl Connector {
             Some(credentials) => self.give_back(&account, &credentials).await,
             None => Removed::Failed { why: "its secrets could not be opened".to_owned() },
         };
+        self.forget_brought_client(&account).await;
         let detail = match &removed {
             Removed::Revoked => "revoked at the provider",
             Removed::NotRevocable => "",
@@ -39,6 +40,16 @@ impl Connector {
         };
         self.keeper.changed(&account, AccountChange::Deleted, detail);
         Ok(Some(removed))
+    }
+
+    /// A client that the account's user brought has nothing more to do.
+    async fn forget_brought_client(&self, account: &Account) {
+        let Ok(Some(client)) = self.keeper.client_of(account).await else { return };
+        if client.record.external_user.is_some()
+            && let Err(error) = self.forget_client(&client.record.id).await
+        {
+            tracing::warn!(%error, client = %client.record.id, "an OAuth client is left behind");
+        }
     }
 
     async fn give_back(&self, account: &Account, credentials: &Credentials) -> Removed {

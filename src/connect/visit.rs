@@ -4,13 +4,14 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::{Connected, Connector, Error, SameIdentity, Way, Wish, again};
+use super::{Connected, Connector, Error, Preset, SameIdentity, Way, Wish, again, scopes};
 use crate::catalog::{App, Auth, AuthKind};
 use crate::credentials::Registered;
-use crate::ids::{AccountId, OAuthClientId};
+use crate::ids::{AccountId, AppOverrideId, OAuthClientId};
 use crate::secret::TokenDigest;
 use crate::vault::{
-    self, Account, ConnectToken, ExternalUser, Filter, OAuthClientRecord, Owner, Project,
+    self, Account, AppOverride, ConnectToken, ExternalUser, Filter, OAuthClientRecord, Owner,
+    Project,
 };
 
 /// Somebody who came with a connect token, whatever became of it.
@@ -40,12 +41,15 @@ pub struct Asked {
     /// A named selection of scopes.
     pub profile: Option<String>,
     pub app_override: Option<String>,
+    /// The visitor has registered a client of their own, and enters it.
+    pub own_client: bool,
 }
 
 /// What may be connected, and in which ways; never none.
 pub struct Offer {
     pub app: Arc<App>,
     pub reconnect: Option<Account>,
+    pub preset: Option<Preset>,
     pub ways: Vec<OfferedWay>,
 }
 
@@ -54,6 +58,8 @@ pub struct OfferedWay {
     pub auth: String,
     pub way: Way,
     pub client: Option<Arc<Registered>>,
+    /// The visitor has to enter the id and secret of a client first.
+    pub brings_client: bool,
     /// Asked for beside those that the app always asks.
     pub scopes: Vec<String>,
 }
@@ -73,8 +79,10 @@ pub enum Refused {
     NoClient,
     #[error("this token is for another OAuth client")]
     OtherClient,
-    #[error("there are no app overrides here")]
+    #[error("no such app override in this project: check its id")]
     NoOverride,
+    #[error("the app override is one of another app")]
+    OtherOverride,
     #[error("{app} needs an OAuth client, and none is set up here")]
     NotSetUp { app: String },
     #[error("{app} cannot be connected on this page")]
@@ -113,15 +121,14 @@ impl Connector {
     /// # Errors
     /// When there is none.
     pub async fn offer(&self, visit: &Visit, asked: &Asked) -> Result<Offer, Refused> {
-        if asked.app_override.is_some() {
-            return Err(Refused::NoOverride);
-        }
+        let chosen = self.chosen_override(visit, asked).await?;
         let reconnect = match &asked.account {
             None => None,
             Some(id) => Some(self.own_account(visit, id).await?),
         };
         let only = visit.token.details.app.as_ref();
         let named = asked.app.as_deref().or(reconnect.as_ref().map(|account| account.app.as_str()));
+        let named = named.or(chosen.as_ref().map(|chosen| chosen.app.as_str()));
         let named = named.or(only.map(|app| app.as_str())).ok_or(Refused::NoApp)?;
         let app = self.app(named).ok_or(Refused::NoApp)?;
         if only.is_some_and(|only| *only != app.id) {
@@ -130,14 +137,27 @@ impl Connector {
         if reconnect.as_ref().is_some_and(|account| account.app != app.id) {
             return Err(Refused::OtherAccount);
         }
+        if chosen.as_ref().is_some_and(|chosen| chosen.app != app.id) {
+            return Err(Refused::OtherOverride);
+        }
         if reconnect.is_none() {
             self.has_room(visit).await?;
         }
-        let clients = self.clients(visit, asked, &app, reconnect.as_ref()).await?;
-        let same = |auth: &&Auth| reconnect.as_ref().is_none_or(|account| account.auth == auth.id);
+        let preset = match (&chosen, &reconnect) {
+            (Some(chosen), _) => Some(Preset::of(chosen)),
+            (None, Some(account)) => Preset::of_account(self.keeper.vault(), account).await?,
+            (None, None) => None,
+        };
+        // Without being named again it decides values; the account goes on with its own client.
+        let named = Named::of(visit, asked, preset.as_ref().filter(|_| chosen.is_some()))?;
+        let clients = self.clients(visit, &named, &app, reconnect.as_ref()).await?;
+        let same = |auth: &&Auth| {
+            reconnect.as_ref().is_none_or(|account| account.auth == auth.id)
+                && preset.as_ref().is_none_or(|preset| preset.fits(auth))
+        };
         let mut ways = Vec::new();
         for auth in app.auths.iter().filter(same) {
-            ways.extend(self.way(auth, &clients, asked).await?);
+            ways.extend(self.way(auth, &clients, asked, &named).await?);
         }
         if ways.is_empty() {
             let by_browser =
@@ -148,7 +168,20 @@ impl Connector {
                 false => Refused::NotHere { app },
             });
         }
-        Ok(Offer { app, reconnect, ways })
+        Ok(Offer { app, reconnect, preset, ways })
+    }
+
+    /// Of the visitor's project only: an id alone proves nothing.
+    async fn chosen_override(
+        &self,
+        visit: &Visit,
+        asked: &Asked,
+    ) -> Result<Option<AppOverride>, Refused> {
+        let Some(named) = &asked.app_override else { return Ok(None) };
+        let id: AppOverrideId = named.parse().map_err(|_| Refused::NoOverride)?;
+        let found = self.keeper.vault().app_override(&id).await?;
+        let own = found.filter(|found| found.project == visit.project.id);
+        own.ok_or(Refused::NoOverride).map(Some)
     }
 
     /// By slug, or by the id that the API shows.
@@ -175,37 +208,31 @@ impl Connector {
     }
 
     /// Of this app: the one that is named or that the account has, else all, the oldest first.
+    /// One that a visitor brought is for that visitor's accounts alone.
     async fn clients(
         &self,
         visit: &Visit,
-        asked: &Asked,
+        named: &Named,
         app: &App,
         reconnect: Option<&Account>,
     ) -> Result<Vec<OAuthClientRecord>, Refused> {
-        let only = visit.token.details.oauth_client.as_ref();
-        let named = match asked.oauth_client.as_deref() {
-            None => only.cloned(),
-            Some(named) => {
-                let named: OAuthClientId = named.parse().map_err(|_| Refused::NoClient)?;
-                if only.is_some_and(|only| *only != named) {
-                    return Err(Refused::OtherClient);
-                }
-                Some(named)
-            }
+        let vault = self.keeper.vault();
+        let mut clients = match named {
+            Named::Own => vault.own_oauth_clients(&visit.user.id).await?,
+            _ => vault.oauth_clients().await?,
         };
-        let mut clients = self.keeper.vault().oauth_clients().await?;
-        clients.retain(|client| client.details.app == app.id);
-        match named {
-            Some(named) => {
-                clients.retain(|client| client.id == named);
-                if clients.is_empty() { Err(Refused::NoClient) } else { Ok(clients) }
-            }
-            None => {
-                let own = reconnect.and_then(|account| account.oauth_client.as_ref());
-                clients.sort_by_key(|client| Some(&client.id) != own);
-                Ok(clients)
-            }
+        let before = reconnect.and_then(|account| account.oauth_client.as_ref());
+        if matches!(named, Named::Any) && before.is_some() {
+            clients.extend(vault.own_oauth_clients(&visit.user.id).await?);
+            clients.retain(|client| client.external_user.is_none() || Some(&client.id) == before);
         }
+        clients.retain(|client| client.details.app == app.id);
+        if let Named::One(named) = named {
+            clients.retain(|client| client.id == *named);
+            return if clients.is_empty() { Err(Refused::NoClient) } else { Ok(clients) };
+        }
+        clients.sort_by_key(|client| Some(&client.id) != before);
+        Ok(clients)
     }
 
     /// `None` where something is missing that a person cannot bring.
@@ -214,14 +241,19 @@ impl Connector {
         auth: &Auth,
         clients: &[OAuthClientRecord],
         asked: &Asked,
+        named: &Named,
     ) -> Result<Option<OfferedWay>, vault::Error> {
-        let client = clients.iter().find(|client| client.details.auth == auth.id);
+        let brings_client = matches!(named, Named::Own);
+        let fits = |client: &&OAuthClientRecord| client.details.auth == auth.id;
+        // What was brought once is not used again unasked: it may be why this is tried again.
+        let client = clients.iter().find(fits).filter(|_| !brings_client);
         let way = Way::of(auth);
         let by_code = auth.oauth2.as_ref().is_some_and(|oauth2| oauth2.authorize_url.is_some());
+        let free = matches!(named, Named::Any);
         let possible = match way {
-            Way::Browser => by_code && client.is_some(),
-            Way::Keys => auth.kind != AuthKind::None && asked.oauth_client.is_none(),
-            Way::Grant => asked.oauth_client.is_none() || client.is_some(),
+            Way::Browser => by_code && (client.is_some() || brings_client),
+            Way::Keys => auth.kind != AuthKind::None && free,
+            Way::Grant => free || client.is_some(),
         };
         if !possible {
             return Ok(None);
@@ -230,8 +262,9 @@ impl Connector {
             Some(client) => self.keeper.client(&client.id).await?,
             None => None,
         };
-        let scopes = scopes_of(auth, client, asked.profile.as_deref());
-        Ok(Some(OfferedWay { auth: auth.id.clone(), way, client: registered, scopes }))
+        let scopes = scopes::usual(auth, client, asked.profile.as_deref());
+        let auth = auth.id.clone();
+        Ok(Some(OfferedWay { auth, way, client: registered, brings_client, scopes }))
     }
 
     /// What a visitor chose, as something that can be connected. What they enter is still missing.
@@ -250,6 +283,7 @@ impl Connector {
                 app: offer.app.clone(),
                 auth: chosen.auth.clone(),
                 client: None,
+                preset: None,
                 entered: std::collections::BTreeMap::new(),
                 scopes: Vec::new(),
                 owner: Owner::ExternalUser(visit.user.id.clone()),
@@ -258,7 +292,12 @@ impl Connector {
                 same_identity: SameIdentity::IfKnown,
             },
         };
-        Ok(Wish { client: chosen.client.clone(), scopes: chosen.scopes.clone(), ..wish })
+        Ok(Wish {
+            client: chosen.client.clone(),
+            scopes: chosen.scopes.clone(),
+            preset: offer.preset.clone(),
+            ..wish
+        })
     }
 
     /// Connects with a token, which is spent first, so that of several who try at once one gets an
@@ -285,19 +324,29 @@ impl Connector {
     }
 }
 
-/// The operator's choice for this client, else the named selection, else what the app suggests.
-fn scopes_of(
-    auth: &Auth,
-    client: Option<&OAuthClientRecord>,
-    profile: Option<&str>,
-) -> Vec<String> {
-    let Some(oauth2) = &auth.oauth2 else { return Vec::new() };
-    if let Some(client) = client.filter(|client| !client.details.scopes.is_empty()) {
-        return client.details.scopes.clone();
+/// Which OAuth clients may be used.
+enum Named {
+    /// Whatever the operator has registered.
+    Any,
+    One(OAuthClientId),
+    /// One that the visitor enters.
+    Own,
+}
+
+impl Named {
+    /// The address, the token and the override may each name one, and have to agree.
+    fn of(visit: &Visit, asked: &Asked, preset: Option<&Preset>) -> Result<Self, Refused> {
+        let only = visit.token.details.oauth_client.as_ref();
+        let named = asked.oauth_client.as_deref().map(str::parse).transpose();
+        let named: Option<OAuthClientId> = named.map_err(|_| Refused::NoClient)?;
+        let pinned = preset.and_then(|preset| preset.oauth_client.as_ref());
+        let mut all = [named.as_ref(), only, pinned].into_iter().flatten();
+        let Some(first) = all.next() else {
+            return Ok(if asked.own_client { Self::Own } else { Self::Any });
+        };
+        match asked.own_client || all.any(|other| other != first) {
+            true => Err(Refused::OtherClient),
+            false => Ok(Self::One(first.clone())),
+        }
     }
-    let plain = |name: &str| name.replace([' ', '-'], "_");
-    let named = profile.and_then(|profile| {
-        oauth2.scope_profiles.iter().find(|(name, _)| plain(name) == plain(profile))
-    });
-    named.map_or_else(|| oauth2.suggested_scopes.clone(), |(_, scopes)| scopes.clone())
 }

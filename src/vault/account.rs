@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use crate::ids::{AccountId, AppId, ExternalUserId, MemberId, OAuthClientId};
+use crate::ids::{AccountId, AppId, AppOverrideId, ExternalUserId, MemberId, OAuthClientId};
 use crate::inject::Properties;
 use crate::secret::Secret;
 use crate::telemetry::AccountRef;
@@ -20,6 +20,8 @@ pub struct Account {
     pub auth: String,
     pub owner: Owner,
     pub oauth_client: Option<OAuthClientId>,
+    /// What its project had decided when it was connected.
+    pub app_override: Option<AppOverrideId>,
     /// Values that are no secret: what a person entered (`subdomain`) and what the token answer or
     /// the callback brought (`instance_url`).
     pub fields: BTreeMap<String, String>,

@@ -11,14 +11,14 @@ use super::seal::Place;
 use super::sealing::{exposed, hidden};
 use super::store::{Plain, SealedValue, Store, Tx, ms, sql, sql_of};
 use super::{Filter, Vault};
-use crate::ids::{AccountId, AppId, OAuthClientId};
+use crate::ids::{AccountId, AppId, AppOverrideId, OAuthClientId};
 use crate::secret::Secret;
 
 /// What lists show. A macro, so that statements can be put together at compile time.
 macro_rules! columns {
     () => {
-        "id, nickname, app, auth, member, external_user, oauth_client, fields, scopes, identity, \
-         version, dead, failures, error_code, error_message, error_at, expires_at, \
+        "id, nickname, app, auth, member, external_user, oauth_client, app_override, fields, \
+         scopes, identity, version, dead, failures, error_code, error_message, error_at, expires_at, \
          refresh_expires_at, obtained_at, last_refreshed_at, next_refresh_at, last_used_at, \
          created_at, updated_at"
     };
@@ -34,6 +34,7 @@ pub struct NewAccount {
     pub auth: String,
     pub owner: Owner,
     pub oauth_client: Option<OAuthClientId>,
+    pub app_override: Option<AppOverrideId>,
     pub fields: BTreeMap<String, String>,
     pub scopes: Vec<String>,
     pub identity: Option<String>,
@@ -52,6 +53,7 @@ pub struct Validity {
 /// What a second connecting brings to an account that keeps its id, name and grants.
 pub struct Reconnected {
     pub oauth_client: Option<OAuthClientId>,
+    pub app_override: Option<AppOverrideId>,
     pub fields: BTreeMap<String, String>,
     pub scopes: Vec<String>,
     pub identity: Option<String>,
@@ -226,8 +228,8 @@ async fn insert(
     let insert = "INSERT INTO account (id, nickname, app, auth, member, external_user, \
         oauth_client, fields, scopes, identity, version, credentials, credentials_key, dead, \
         failures, expires_at, refresh_expires_at, obtained_at, next_refresh_at, last_used_at, \
-        created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-        0, 0, $14, $15, $16, $17, $18, $19, $20)";
+        created_at, updated_at, app_override) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+        $11, $12, $13, 0, 0, $14, $15, $16, $17, $18, $19, $20, $21)";
     tx.seals(&sealed.key);
     let query = sql(insert)
         .bind(id.to_string())
@@ -249,7 +251,8 @@ async fn insert(
         .bind(ms_or_none(validity.next_refresh_at))
         .bind(now)
         .bind(now)
-        .bind(now);
+        .bind(now)
+        .bind(new.app_override.as_ref().map(AppOverrideId::to_string));
     tx.run(query).await?;
     tx.note(Noted::Account(id.clone()));
     lock(tx, &id).await?.ok_or_else(|| unexpected("account.id"))
@@ -267,7 +270,8 @@ async fn reconnect(
         expires_at = $7, refresh_expires_at = $8, obtained_at = $9, next_refresh_at = $10, \
         dead = 0, failures = 0, error_code = NULL, error_message = NULL, error_at = NULL, \
         lease_owner = NULL, lease_until = NULL, attempt = NULL, attempt_at = NULL, \
-        committed_attempt = NULL, last_used_at = $11, updated_at = $12 WHERE id = $13";
+        committed_attempt = NULL, last_used_at = $11, updated_at = $12, app_override = $13 \
+        WHERE id = $14";
     let validity = with.validity;
     tx.seals(&sealed.key);
     let query = sql(update)
@@ -283,6 +287,7 @@ async fn reconnect(
         .bind(ms_or_none(validity.next_refresh_at))
         .bind(now)
         .bind(now)
+        .bind(with.app_override.as_ref().map(AppOverrideId::to_string))
         .bind(account.id.to_string());
     tx.run(query).await?;
     tx.note(Noted::Account(account.id.clone()));
@@ -354,6 +359,7 @@ pub(super) fn account_of(row: &Row) -> Result<Account, Error> {
         auth: row.text("auth")?,
         owner: owner_of(row)?,
         oauth_client: row.parsed_or_none("oauth_client")?,
+        app_override: row.parsed_or_none("app_override")?,
         fields: row.map("fields")?,
         scopes: row.list("scopes")?,
         identity: row.text_or_none("identity")?,

@@ -254,6 +254,7 @@ const TABLES: &[&str] = &[
     "project",
     "external_user",
     "oauth_client",
+    "app_override",
     "account",
     "account_access",
     "caller",

@@ -10,7 +10,7 @@ use super::row::{Row, json_list, json_map, unexpected};
 use super::seal::Place;
 use super::sealing::{open_secrets, seal_secrets};
 use super::store::{Store, sql};
-use crate::ids::{AppId, OAuthClientId};
+use crate::ids::{AppId, ExternalUserId, OAuthClientId};
 use crate::inject::Properties;
 
 /// What is known of a client without its secrets.
@@ -18,6 +18,8 @@ use crate::inject::Properties;
 pub struct OAuthClientRecord {
     pub id: OAuthClientId,
     pub details: OAuthClientDetails,
+    /// Whose it is, who brought it; `None`: the operator's, for everybody.
+    pub external_user: Option<ExternalUserId>,
     pub created_at: SystemTime,
     pub updated_at: SystemTime,
 }
@@ -44,11 +46,30 @@ impl Vault {
         details: &OAuthClientDetails,
         secrets: &Properties,
     ) -> Result<OAuthClientRecord, Error> {
+        self.insert_oauth_client(details, secrets, None).await
+    }
+
+    /// One that an external user brought, for this user's accounts alone. It goes with the user.
+    pub async fn create_own_oauth_client(
+        &self,
+        user: &ExternalUserId,
+        details: &OAuthClientDetails,
+        secrets: &Properties,
+    ) -> Result<OAuthClientRecord, Error> {
+        self.insert_oauth_client(details, secrets, Some(user)).await
+    }
+
+    async fn insert_oauth_client(
+        &self,
+        details: &OAuthClientDetails,
+        secrets: &Properties,
+        user: Option<&ExternalUserId>,
+    ) -> Result<OAuthClientRecord, Error> {
         let (id, now): (OAuthClientId, _) = (super::random::id("oa_")?, self.store.now());
         let sealed = seal_secrets(&self.store, place(&id), secrets)?;
         let insert = "INSERT INTO oauth_client (id, app, auth, name, client_id, secrets, \
-            secrets_key, redirect_uri, scopes, fields, created_at, updated_at) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+            secrets_key, redirect_uri, scopes, fields, created_at, updated_at, \
+            external_user) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
         let active = Some(sealed.key.clone());
         let query = sql(insert)
             .bind(id.to_string())
@@ -62,7 +83,8 @@ impl Vault {
             .bind(json_list(&details.scopes))
             .bind(json_map(&details.fields))
             .bind(now)
-            .bind(now);
+            .bind(now)
+            .bind(user.map(ExternalUserId::to_string));
         self.store.change_sealed(Some(Noted::OAuthClient(id.clone())), active, query).await?;
         self.oauth_client(&id).await?.ok_or_else(|| unexpected("oauth_client.id"))
     }
@@ -94,9 +116,22 @@ impl Vault {
         Ok(self.store.change_sealed(Some(Noted::OAuthClient(id.clone())), active, query).await? > 0)
     }
 
+    /// The operator's own.
     pub async fn oauth_clients(&self) -> Result<Vec<OAuthClientRecord>, Error> {
-        let query = sql("SELECT * FROM oauth_client ORDER BY app, created_at, id");
-        self.store.all(query).await?.iter().map(client_of).collect()
+        let query = "SELECT * FROM oauth_client WHERE external_user IS NULL \
+                     ORDER BY app, created_at, id";
+        self.store.all(sql(query)).await?.iter().map(client_of).collect()
+    }
+
+    /// Those that an external user brought.
+    pub async fn own_oauth_clients(
+        &self,
+        user: &ExternalUserId,
+    ) -> Result<Vec<OAuthClientRecord>, Error> {
+        let query = "SELECT * FROM oauth_client WHERE external_user = $1 \
+                     ORDER BY app, created_at, id";
+        let found = self.store.all(sql(query).bind(user.to_string())).await?;
+        found.iter().map(client_of).collect()
     }
 
     pub async fn oauth_client(
@@ -142,5 +177,6 @@ fn client_of(row: &Row) -> Result<OAuthClientRecord, Error> {
         fields: row.map("fields")?,
     };
     let (created_at, updated_at) = (row.time("created_at")?, row.time("updated_at")?);
-    Ok(OAuthClientRecord { id: row.parsed("id")?, details, created_at, updated_at })
+    let (id, external_user) = (row.parsed("id")?, row.parsed_or_none("external_user")?);
+    Ok(OAuthClientRecord { id, details, external_user, created_at, updated_at })
 }

@@ -136,6 +136,35 @@ impl Vault {
         self.store.one(query).await?.map(|row| row.text("details")).transpose()
     }
 
+    /// A flow as it is, without taking it.
+    pub async fn flow(&self, state: TokenDigest) -> Result<Option<PendingFlow>, Error> {
+        let row = state.to_hex();
+        let select = "SELECT details, secrets, expires_at FROM pending_flow \
+                      WHERE state_digest = $1 AND expires_at > $2";
+        let found = self.store.one(sql(select).bind(row.clone()).bind(self.store.now())).await?;
+        found.map(|found| self.opened_flow(&row, &found)).transpose()
+    }
+
+    fn opened_flow(&self, row: &str, found: &Row) -> Result<PendingFlow, Error> {
+        let secrets = open_secrets(&self.store, flow_place(row), &found.bytes("secrets")?)?;
+        let (details, expires_at) = (found.text("details")?, found.time("expires_at")?);
+        Ok(PendingFlow { details, secrets, expires_at })
+    }
+
+    /// Puts other details in the place of `before`. Of several at the same time one does.
+    pub async fn change_flow(
+        &self,
+        state: TokenDigest,
+        before: &str,
+        details: &str,
+    ) -> Result<bool, Error> {
+        let update =
+            "UPDATE pending_flow SET details = $1 WHERE state_digest = $2 AND details = $3";
+        let query =
+            sql(update).bind(details.to_owned()).bind(state.to_hex()).bind(before.to_owned());
+        Ok(self.store.change(None, query).await? > 0)
+    }
+
     /// Takes a flow out of the store: of several callbacks with one state only the first finds
     /// it. `None` too if it has expired.
     pub async fn take_flow(&self, state: TokenDigest) -> Result<Option<PendingFlow>, Error> {
@@ -149,9 +178,7 @@ impl Vault {
         if taken.int("expires_at")? <= self.store.now() {
             return Ok(None);
         }
-        let secrets = open_secrets(&self.store, flow_place(&row), &taken.bytes("secrets")?)?;
-        let (details, expires_at) = (taken.text("details")?, taken.time("expires_at")?);
-        Ok(Some(PendingFlow { details, secrets, expires_at }))
+        self.opened_flow(&row, &taken).map(Some)
     }
 
     /// Removes flows, sessions, invitations, callers' tokens and used assertions that have expired,

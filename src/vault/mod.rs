@@ -22,6 +22,7 @@ mod key;
 mod notes;
 mod open;
 mod outcomes;
+mod overrides;
 mod people;
 mod pools;
 mod random;
@@ -55,6 +56,7 @@ pub use key::{KeyError, KeyId, MasterKey};
 pub use notes::Note;
 pub use open::{Location, OpenError};
 pub use outcomes::Outcome;
+pub use overrides::{AppOverride, AppOverrideDetails};
 pub use people::{
     Environment, ExternalUser, Member, MemberDetails, Project, ProjectDetails, Role, UnknownWord,
     UserFilter,

@@ -366,6 +366,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
     include_str!("schema_6.sql"),
 ];
 pub(super) const LATEST: i64 = MIGRATIONS.len() as i64;

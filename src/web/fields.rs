@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::catalog::{Auth, Field, FieldKind};
-use crate::connect::{Error, Way};
+use crate::connect::{Error, Preset, Way};
 use crate::secret::Secret;
 
 /// Names of inputs begin so: an app may call a field anything, `token` too.
@@ -44,6 +44,8 @@ pub enum Kind {
 pub struct Wrong {
     /// By field.
     pub fields: BTreeMap<String, String>,
+    /// The id of a client that a person brings.
+    pub client: Option<String>,
     pub whole: Option<Said>,
 }
 
@@ -54,7 +56,7 @@ impl Wrong {
     }
 
     pub fn is_nothing(&self) -> bool {
-        self.whole.is_none() && self.fields.is_empty()
+        self.whole.is_none() && self.client.is_none() && self.fields.is_empty()
     }
 }
 
@@ -65,9 +67,16 @@ pub struct Said {
     pub details: Option<String>,
 }
 
-pub fn inputs(auth: &Auth, entered: &BTreeMap<String, Secret>, wrong: &Wrong) -> Vec<Input> {
+/// What was decided beforehand is not asked.
+pub fn inputs(
+    auth: &Auth,
+    entered: &BTreeMap<String, Secret>,
+    preset: Option<&Preset>,
+    wrong: &Wrong,
+) -> Vec<Input> {
     let asked = auth.fields.iter().filter(|field| field.is_asked());
-    asked.map(|field| input(auth, field, entered.get(&field.name), wrong)).collect()
+    let open = asked.filter(|field| preset.is_none_or(|preset| !preset.has(&field.name)));
+    open.map(|field| input(auth, field, entered.get(&field.name), wrong)).collect()
 }
 
 fn input(auth: &Auth, field: &Field, entered: Option<&Secret>, wrong: &Wrong) -> Input {
@@ -182,7 +191,7 @@ pub fn in_map<'m>(pairs: &'m BTreeMap<String, String>) -> impl Fn(&str) -> Optio
 pub fn of_error(auth: &Auth, error: &Error) -> Option<Wrong> {
     let one = |field: &str, text: String| {
         let fields = BTreeMap::from([(field.to_owned(), text)]);
-        Some(Wrong { fields, whole: None })
+        Some(Wrong { fields, ..Wrong::default() })
     };
     match error {
         Error::Missing { field, .. } => one(field, "This is needed.".to_owned()),
@@ -225,7 +234,7 @@ mod tests {
     #[test]
     fn a_tenants_name_stands_in_its_address() {
         let auth = auth("zendesk", "api_token");
-        let inputs = inputs(&auth, &BTreeMap::new(), &Wrong::default());
+        let inputs = inputs(&auth, &BTreeMap::new(), None, &Wrong::default());
         let names: Vec<_> = inputs.iter().map(|input| (&*input.prefix, &*input.suffix)).collect();
         assert_eq!(names[0], ("", ".zendesk.com"));
         assert_eq!(inputs[2].kind, Kind::Secret);
@@ -240,7 +249,7 @@ mod tests {
     fn a_secret_is_never_shown_again() {
         let auth = auth("slack", "bot_token");
         let held = BTreeMap::from([("bot_token".to_owned(), Secret::from("xoxb-1".to_owned()))]);
-        let inputs = inputs(&auth, &held, &Wrong::default());
+        let inputs = inputs(&auth, &held, None, &Wrong::default());
         assert_eq!(inputs[0].value, "");
         assert_eq!(inputs[0].pattern.as_deref(), Some("(?:xox[a-z]-).*"));
     }

@@ -184,10 +184,7 @@ impl Waiting {
 impl Flow {
     /// What the person entered before leaving, by field.
     pub fn entered(&self) -> BTreeMap<String, Secret> {
-        let fields = self.secrets.iter().filter_map(|(name, value)| {
-            Some((name.strip_prefix(FIELD)?.to_owned(), value.clone()))
-        });
-        fields.collect()
+        entered_of(&self.secrets)
     }
 
     /// The connect token with which it began.
@@ -196,7 +193,16 @@ impl Flow {
     }
 }
 
-fn sealed(wish: &Wish, token: Option<&Secret>) -> Properties {
+/// Of what was kept sealed, the fields.
+pub fn entered_of(secrets: &Properties) -> BTreeMap<String, Secret> {
+    let field = |(name, value): (&String, &Secret)| {
+        Some((name.strip_prefix(FIELD)?.to_owned(), value.clone()))
+    };
+    secrets.iter().filter_map(field).collect()
+}
+
+/// What is kept of a wish until the person comes back.
+pub fn sealed(wish: &Wish, token: Option<&Secret>) -> Properties {
     let fields = wish.entered.iter().map(|(name, value)| (format!("{FIELD}{name}"), value.clone()));
     let token = token.map(|token| (TOKEN.to_owned(), token.clone()));
     fields.chain(token).collect()

@@ -9,6 +9,7 @@ mod fields;
 mod flow;
 pub mod html;
 mod tls;
+mod words;
 pub mod workspace;
 
 use std::convert::Infallible;

@@ -108,6 +108,7 @@ fn vendor(house: &House, key: &str) -> Wish {
         app: house.shop.config.catalog.app("vendor").unwrap().clone(),
         auth: "key".to_owned(),
         client: None,
+        preset: None,
         entered: [("api_key".to_owned(), Secret::from(key.to_owned()))].into(),
         scopes: Vec::new(),
         owner: countersign::vault::Owner::Workspace,

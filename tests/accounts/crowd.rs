@@ -126,6 +126,7 @@ async fn crowd(house: &House, number: usize, life: Duration) -> Vec<Account> {
                 app: app.id.clone(),
                 auth: "oauth".to_owned(),
                 owner: Owner::Workspace,
+                app_override: None,
                 oauth_client: Some(client.clone()),
                 fields: BTreeMap::new(),
                 scopes: Vec::new(),

@@ -152,6 +152,7 @@ impl House {
             app: self.shop.config.catalog.app("acme").unwrap().clone(),
             auth: "oauth".to_owned(),
             client: self.shop.keeper.client(&clients[0].id).await.unwrap(),
+            preset: None,
             entered: BTreeMap::new(),
             scopes: Vec::new(),
             owner: Owner::Workspace,

@@ -224,6 +224,7 @@ async fn expired(site: &Site, user: &str) -> Account {
         app: details.app.clone(),
         auth: details.auth.clone(),
         owner: Owner::ExternalUser(user.id),
+        app_override: None,
         oauth_client: Some(client.id),
         fields: BTreeMap::new(),
         scopes: vec!["read".to_owned()],

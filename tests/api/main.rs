@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod browser;
+mod engines;
 mod origin;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, reason = "crashes are other tests' business")]
@@ -16,6 +17,8 @@ mod chromium;
 mod examples;
 mod fuzz;
 mod hostile;
+mod overrides;
 mod page;
+mod product;
 mod sdks;
 mod tokens;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct Origin {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
     hooks: Arc<Mutex<Vec<(http::HeaderMap, String)>>>,
+    /// Webhooks are not taken at present.
+    away: Arc<AtomicBool>,
     /// Lets the second piece of `/stream` out.
     pub go_on: Arc<Notify>,
 }
@@ -35,8 +38,13 @@ impl Origin {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let origin =
-            Self { address, seen: Arc::default(), hooks: Arc::default(), go_on: Arc::default() };
+        let origin = Self {
+            address,
+            seen: Arc::default(),
+            hooks: Arc::default(),
+            away: Arc::default(),
+            go_on: Arc::default(),
+        };
         let served = origin.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -56,6 +64,11 @@ impl Origin {
         self.seen.lock().unwrap().clone()
     }
 
+    /// From now on webhooks are refused, or taken again.
+    pub fn takes_hooks(&self, takes: bool) {
+        self.away.store(!takes, Ordering::Relaxed);
+    }
+
     /// Webhooks, in the order in which they came.
     pub fn hooks(&self) -> Vec<(http::HeaderMap, String)> {
         self.hooks.lock().unwrap().clone()
@@ -73,6 +86,9 @@ impl Origin {
         match uri.path() {
             "/token" => return Ok(tokens(&text_of(body).await)),
             "/authorize" => return Ok(consent(query)),
+            "/hook" if self.away.load(Ordering::Relaxed) => {
+                return Ok(reply(503, "{}".into()));
+            }
             "/hook" => {
                 let hook = (parts.headers, text_of(body).await);
                 self.hooks.lock().unwrap().push(hook);

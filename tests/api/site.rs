@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::engines;
 use crate::origin::Origin;
 
 /// Nobody but the API itself may ever see it.
@@ -74,12 +75,9 @@ impl Site {
     pub async fn start_with(lines: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let origin = Origin::start().await;
-        write_files(folder.path(), &origin, lines);
-        let source = Source { file: Some(folder.path().join("countersign.toml")), env: Vec::new() };
-        let config = serve::load(&source).unwrap().config;
+        write_files(folder.path(), &origin, &format!("{lines}\n{}", engines::vault().await));
         let log = Arc::<Mutex<Vec<u8>>>::default();
-        let options = Options { sink: Sink::Memory(log.clone()), ..Options::default() };
-        let running = serve::bind(config, options).await.unwrap();
+        let running = serve(folder.path(), &log).await.unwrap();
         let vault = serve::open_vault(running.config(), &Clock::System).await.unwrap().unwrap();
         let details = ProjectDetails {
             name: "product".to_owned(),
@@ -93,6 +91,22 @@ impl Site {
         let mut site = Self { running, origin, vault, project, token, http, log, folder };
         site.token = site.token_of(&["*"], None).await;
         site
+    }
+
+    /// Ends the server and starts it again, on the same store and another port.
+    pub async fn restart(mut self) -> Self {
+        self.running.drain().await;
+        // What is on its way out may hold the audit for a moment.
+        let mut again = serve(self.folder.path(), &self.log).await;
+        for _ in 0..100 {
+            if again.is_ok() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            again = serve(self.folder.path(), &self.log).await;
+        }
+        self.running = again.unwrap();
+        self
     }
 
     /// An access token of a new API client.
@@ -248,6 +262,16 @@ impl Site {
             assert!(memchr::memmem::find(&heard, secret.as_bytes()).is_none(), "a secret got out");
         }
     }
+}
+
+async fn serve(
+    folder: &Path,
+    log: &Arc<Mutex<Vec<u8>>>,
+) -> Result<Running, countersign::serve::Error> {
+    let source = Source { file: Some(folder.join("countersign.toml")), env: Vec::new() };
+    let config = serve::load(&source).unwrap().config;
+    let options = Options { sink: Sink::Memory(log.clone()), ..Options::default() };
+    serve::bind(config, options).await
 }
 
 pub fn write_files(folder: &Path, origin: &Origin, lines: &str) {

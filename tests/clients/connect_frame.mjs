@@ -163,6 +163,25 @@ const states = {
     await frame(page).getByLabel("API key", { exact: true }).waitFor();
     assert.equal(await frame(page).getByRole("button", { name: "Close" }).count(), 0);
   },
+  async "with what the product decided, and with a client of the user's own"() {
+    const page = await product(sdk, { user: "carl" });
+    const headers = { authorization: `Bearer ${access}`, "content-type": "application/json", "x-pd-environment": "development" };
+    const body = JSON.stringify({ app: "desk", name: "ours", cfmap: { subdomain: "one" } });
+    const made = await fetch(`${base}/v1/connect/${project}/app_overrides`, { method: "POST", headers, body });
+    const { id: appOverrideId } = await made.json();
+    await page.evaluate((appOverrideId) => connect({ app: "desk", appOverrideId }), appOverrideId);
+    await frame(page).getByLabel("API key", { exact: true }).fill(key);
+    assert.equal(await frame(page).getByLabel("Subdomain").count(), 0);
+    await frame(page).getByRole("button", { name: "Connect", exact: true }).click();
+    assert.deepEqual((await heard(page, 2)).map(([what]) => what), ["success", "close"]);
+    await page.evaluate(() => { heard.length = 0; connect({ app: "cloud", customOauthClient: true }); });
+    await frame(page).getByLabel("Client ID").fill("my-client");
+    if (shots) await page.screenshot({ path: `${shots}/frame-own-client.png` });
+    const popup = page.waitForEvent("popup");
+    await frame(page).getByRole("button", { name: "Continue to The cloud" }).click();
+    await (await popup).getByRole("link", { name: "Allow", exact: true }).click();
+    assert.deepEqual((await heard(page, 2)).map(([what]) => what), ["success", "close"]);
+  },
   async "what does not work says so to the product"() {
     const page = await product(sdk);
     await page.evaluate(() => connect({ app: "mist" }));

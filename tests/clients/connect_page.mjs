@@ -165,6 +165,33 @@ const states = {
     await page.getByRole("link", { name: "Allow as somebody else" }).click();
     assert.equal(await heading(page), "The cloud is connected");
   },
+  async "what the product decided is not asked"() {
+    const { id } = await api("POST", `${project}/app_overrides`, { app: "desk", name: "ours", cfmap: { subdomain: "one" } });
+    const page = await open();
+    await page.goto(await link(`&app=desk&appOverrideId=${id}`));
+    await look(page, "decided");
+    assert.equal(await page.getByLabel("Subdomain").count(), 0);
+    await page.getByLabel("API key", { exact: true }).fill(key);
+    await page.getByRole("button", { name: "Connect" }).click();
+    await page.getByRole("heading", { name: "The desk is connected" }).waitFor();
+  },
+  async "a client of one's own"() {
+    const page = await open();
+    await page.goto(await link("&app=cloud&customOauthClient=true", { external_user_id: "carl" }));
+    await page.getByText(`${base}/connect/callback`).waitFor();
+    await page.getByLabel("Client ID").fill("my-client");
+    await page.getByLabel(/^Client secret/).fill("my-secret");
+    await look(page, "own-client");
+    await page.getByRole("button", { name: "Continue to The cloud" }).click();
+    assert.equal(new URL(page.url()).searchParams.get("client_id"), "my-client");
+    await page.getByRole("link", { name: "Allow", exact: true }).click();
+    await page.getByRole("heading", { name: "The cloud is connected" }).waitFor();
+    const plain = await open({ javaScriptEnabled: false });
+    await plain.goto(await link("&app=cloud&customOauthClient=true", { external_user_id: "carl" }));
+    await plain.getByLabel("Client ID").fill("münchen");
+    await plain.getByRole("button", { name: "Continue to The cloud" }).click();
+    await plain.getByText("This does not look right").waitFor();
+  },
   async "connecting anew, as somebody else and as the same"() {
     const [{ id }] = (await accounts("ann")).filter(({ app, name }) => app.name_slug === "cloud" && name === "ann@acme.test");
     const page = await open();

@@ -84,6 +84,30 @@ await assert.rejects(client.proxy.get({ ...mine, url: "https://evil.test/" }), (
 await assert.rejects(client.proxy.get({ ...mine, url: `${api}/redirect?http://evil.test/` }), ({ statusCode, body }) =>
   statusCode === 400 && body.details.location === "http://evil.test/");
 
+// What is decided beforehand.
+if (client.appOverrides) {
+  const made = await client.appOverrides.create({ app: "desk", name: `one ${module}`, cfmap: { subdomain: "one" } });
+  assert.match(made.id, /^ao_/);
+  assert.deepEqual([made.app.nameSlug, made.cfmap, made.oauthAppId], ["desk", { subdomain: "one" }, undefined]);
+  assert.ok(made.createdAt instanceof Date && made.ownerId.startsWith("proj_"));
+  const changed = await client.appOverrides.update(made.id, { name: `renamed ${module}` });
+  assert.deepEqual([changed.name, changed.cfmap], [`renamed ${module}`, { subdomain: "one" }]);
+  assert.equal((await client.appOverrides.retrieve(made.id)).name, changed.name);
+  const all = [];
+  for await (const found of await client.appOverrides.list({ app: "desk", limit: 1 })) all.push(found.id);
+  assert.deepEqual(all, [made.id]);
+  await assert.rejects(client.appOverrides.create({ app: "desk", name: "secret", cfmap: { api_key: key } }), { statusCode: 400 });
+  const { token } = await client.tokens.create({ externalUserId: user });
+  const valid = await client.tokens.validate(token, { appOverrideId: made.id });
+  assert.deepEqual([valid.success, valid.appOverrideId, valid.appOverrideFieldNames], [true, made.id, ["subdomain"]]);
+  const cfmapJson = JSON.stringify({ api_key: key, subdomain: "evil" });
+  const desk = await client.accounts.create({ appSlug: "desk", cfmapJson, connectToken: token, appOverrideId: made.id });
+  const { credentials } = await client.accounts.retrieve(desk.id, { includeCredentials: true });
+  assert.equal(credentials.subdomain, "one");
+  await client.appOverrides.delete(made.id);
+  await client.accounts.delete(desk.id);
+}
+
 // By consent, on the page that the link leads to.
 const consenting = "who-consents";
 const made = await client.tokens.create({ externalUserId: consenting, appId: "cloud" });

@@ -78,6 +78,21 @@ try:
 except ApiError as error:
     assert error.status_code == 400 and "not allowed" in str(error.body), error
 
+# What is decided beforehand.
+made = client.app_overrides.create(app="desk", name="one", cfmap={"subdomain": "one"})
+assert made.id.startswith("ao_") and made.app.name_slug == "desk" and made.cfmap == {"subdomain": "one"}
+assert client.app_overrides.update(made.id, name="renamed").name == "renamed"
+assert client.app_overrides.retrieve(made.id).cfmap == {"subdomain": "one"}
+assert [found.id for found in client.app_overrides.list(app="desk", limit=1)] == [made.id]
+token = client.tokens.create(external_user_id=user).token
+valid = client.tokens.validate(token, app_override_id=made.id)
+assert (valid.success, valid.app_override_field_names) == (True, ["subdomain"]), valid
+cfmap = json.dumps({"api_key": key, "subdomain": "evil"})
+desk = client.accounts.create(app_slug="desk", cfmap_json=cfmap, connect_token=token, app_override_id=made.id)
+assert client.accounts.retrieve(desk.id, include_credentials=True).credentials.subdomain == "one"
+client.app_overrides.delete(made.id)
+client.accounts.delete(desk.id)
+
 # By consent, on the page that the link leads to.
 made = client.tokens.create(external_user_id="who-consents", app_id="cloud")
 subprocess.run(["node", "connect_by_page.mjs", made.connect_link_url], check=True)

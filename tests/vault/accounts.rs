@@ -95,7 +95,8 @@ crate::on_both_engines! {
         let vault = house.open().await;
         let account = connected(&vault).await;
         let with = Reconnected {
-            oauth_client: None,
+            app_override: None,
+        oauth_client: None,
             fields: BTreeMap::new(),
             scopes: Vec::new(),
             identity: None,

@@ -143,6 +143,7 @@ pub fn slack() -> NewAccount {
         app: "slack".parse().unwrap(),
         auth: "oauth".to_owned(),
         owner: Owner::Workspace,
+        app_override: None,
         oauth_client: None,
         fields: BTreeMap::from([("team".to_owned(), "T1".to_owned())]),
         scopes: vec!["chat:write".to_owned()],

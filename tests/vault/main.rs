@@ -8,6 +8,7 @@ mod feed;
 mod hostile;
 mod house;
 mod outage;
+mod overrides;
 mod people;
 #[path = "../support/postgres.rs"]
 mod postgres;

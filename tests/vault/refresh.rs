@@ -33,6 +33,7 @@ fn failed(dead: bool, keep_attempt: bool) -> Failed {
 
 fn reconnected() -> Reconnected {
     Reconnected {
+        app_override: None,
         oauth_client: None,
         fields: BTreeMap::new(),
         scopes: Vec::new(),

@@ -138,6 +138,7 @@ async fn an_own_definition_is_checked_kept_used_changed_and_removed() {
         app,
         auth: "key".to_owned(),
         client: None,
+        preset: None,
         entered: BTreeMap::from([("api_key".to_owned(), Secret::from(KEY.to_owned()))]),
         scopes: Vec::new(),
         owner: Owner::Member(me.id.clone()),

@@ -39,6 +39,7 @@ mod browser;
 mod builder;
 mod callers;
 mod commands;
+mod connect;
 mod login;
 mod members;
 mod oidc;

@@ -71,6 +71,7 @@ async fn connect(keeper: &Arc<Keeper>, acme: &Acme) -> anyhow::Result<Account> {
         app,
         auth: "oauth".to_owned(),
         client: keeper.client(&record.id).await?,
+        preset: None,
         entered: BTreeMap::new(),
         scopes: Vec::new(),
         owner: Owner::Workspace,

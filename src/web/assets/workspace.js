@@ -51,6 +51,18 @@ for (const form of document.querySelectorAll("form[data-live]")) {
   });
 }
 
+// A button beside a secret shows what was typed.
+for (const button of document.querySelectorAll("button[data-reveal]")) {
+  const input = document.getElementById(button.dataset.reveal);
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const show = input.type === "password";
+    input.type = show ? "text" : "password";
+    button.textContent = show ? "Hide" : "Show";
+    button.setAttribute("aria-pressed", show);
+  });
+}
+
 // A button that copies what stands in another element.
 for (const button of document.querySelectorAll("button[data-copy]")) {
   const source = document.getElementById(button.dataset.copy);
@@ -62,4 +74,37 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = label; }, 1500);
   });
+}
+
+// A project's logo travels in the form, as a data URL.
+for (const field of document.querySelectorAll("[data-logo]")) {
+  const [file] = field.querySelectorAll("input[type=file]");
+  const [value] = field.querySelectorAll("input[name=logo]");
+  field.hidden = false;
+  file.addEventListener("change", () => {
+    const [picture] = file.files;
+    if (!picture) return;
+    const reader = new FileReader();
+    reader.addEventListener("load", () => { value.value = reader.result; });
+    reader.readAsDataURL(picture);
+  });
+  field.querySelector("button")?.addEventListener("click", (event) => {
+    value.value = "remove";
+    event.target.textContent = "Removed when you save";
+  });
+}
+
+// A form that is sent now and then, until its answer says where to go on.
+for (const form of document.querySelectorAll("form[data-poll]")) {
+  form.querySelector("[data-polling]").hidden = false;
+  const look = async () => {
+    const body = new URLSearchParams(new FormData(form));
+    const headers = { accept: "application/json" };
+    const answer = await fetch(form.action, { method: "POST", headers, body }).catch(() => null);
+    if (answer && !answer.ok) return location.reload();
+    const { to, after } = (await answer?.json().catch(() => null)) ?? {};
+    if (to) location.assign(to);
+    else setTimeout(look, (after ?? form.dataset.poll) * 1000);
+  };
+  setTimeout(look, form.dataset.poll * 1000);
 }

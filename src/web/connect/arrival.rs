@@ -30,6 +30,8 @@ pub struct OfPage {
     account: Option<String>,
     profile: Option<String>,
     app_override: Option<String>,
+    /// One that the visitor brought.
+    own_client: Option<String>,
     scopes: Vec<String>,
     link: bool,
     hide_close: bool,
@@ -143,6 +145,10 @@ impl Connect {
         let chosen = offer.ways.iter().find(|way| way.auth == page.auth);
         let chosen = chosen.ok_or_else(|| Problem::new(Kind::Stale, None))?;
         let mut wish = self.connector.wish(visit, &offer, chosen).await?;
+        if chosen.brings_client {
+            let client = page.own_client.as_deref().unwrap_or_default();
+            wish.client = Some(self.connector.own_client(visit, client).await?);
+        }
         wish.entered = flow.entered();
         wish.scopes.clone_from(&page.scopes);
         let exchanged = self.connector.exchange(&wish, &flow.callback);
@@ -203,6 +209,11 @@ impl OfPage {
             account: asked.account.clone(),
             profile: asked.profile.clone(),
             app_override: asked.app_override.clone(),
+            own_client: wish
+                .client
+                .as_ref()
+                .filter(|_| asked.own_client)
+                .map(|client| client.record.id.to_string()),
             scopes: wish.scopes.clone(),
             link: params.link,
             hide_close: params.hide_close,
@@ -219,6 +230,7 @@ impl OfPage {
                 account: self.account.clone(),
                 profile: self.profile.clone(),
                 app_override: self.app_override.clone(),
+                own_client: self.own_client.is_some(),
             },
             auth: None,
             attempt: Some(self.attempt.clone()),

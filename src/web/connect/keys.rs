@@ -15,7 +15,10 @@ use crate::catalog::Auth;
 use crate::connect::{
     self, Checked, Connected, Error, Offer, OfferedWay, Standing, Visit, Way, Wish,
 };
+use crate::credentials::Registered;
 use crate::forward::Body;
+use crate::secret::Secret;
+use crate::telemetry::AuditEvent;
 use crate::vault::Outcome;
 use crate::web::browser::{is_from_here, see_other};
 use crate::web::fields::{self, Said, Wrong, in_map};
@@ -145,13 +148,31 @@ impl Connect {
             return Err(Problem::new(Kind::Stale, None).into());
         }
         let mut wish = self.entered(asking, sent, way, auth).await?;
+        if way.brings_client {
+            let (id, secret) = brought(asking)?;
+            let kept = self.connector.keep_own_client(&sent.visit, &wish, &id, secret).await;
+            let kept = kept.map_err(Problem::from)?;
+            self.note_brought(&sent.visit, &kept);
+            wish.client = Some(kept);
+        }
         if sent.visit.token.details.progressive_scopes {
             let granted = |scope: &String| asking.pairs.contains_key(&format!("scope.{scope}"));
             wish.scopes.retain(granted);
         }
         let page = Purpose::Page(OfPage::of(&sent.params, &sent.attempt, &wish));
         let departed = self.depart(asking, &wish, page, Some(&sent.params.token)).await;
-        departed.map_err(|error| failed(auth, error))
+        departed.map_err(|error| failed(sent, auth, error))
+    }
+
+    fn note_brought(&self, visit: &Visit, client: &Registered) {
+        self.forwarder.telemetry.event(&AuditEvent::Administered {
+            what: "oauth_client_brought",
+            subject: &client.record.details.name,
+            detail: client.record.id.as_str(),
+            by: &format!("connect page: {}", visit.user.id),
+            account: None,
+            since: Duration::ZERO,
+        });
     }
 
     /// Tried, then stored.
@@ -162,13 +183,13 @@ impl Connect {
         let connected = match way.way {
             Way::Browser => return Err(Problem::new(Kind::Stale, None).into()),
             Way::Keys => {
-                self.connector.examine(&wish).map_err(|error| failed(auth, error))?;
-                self.check(&wish, auth).await?;
+                self.connector.examine(&wish).map_err(|error| failed(sent, auth, error))?;
+                self.check(&wish, sent, auth).await?;
                 self.spent(sent, self.connector.keys_as(&wish, name)).await
             }
             Way::Grant => Box::pin(self.spent(sent, self.connector.obtain(&wish))).await,
         };
-        let connected = connected.map_err(|error| refused_grant(auth, error))?;
+        let connected = connected.map_err(|error| refused_grant(sent, auth, error))?;
         let (visit, params) = (&sent.visit, &sent.params);
         self.conclude(visit, params, &sent.attempt, None, Ok(connected)).await;
         Ok(see_other(&params.address()))
@@ -197,8 +218,8 @@ impl Connect {
     }
 
     /// The app's own test request.
-    async fn check(&self, wish: &Wish, auth: &Auth) -> Result<(), Failed> {
-        let slot = self.connector.trial(wish).await.map_err(|error| failed(auth, error))?;
+    async fn check(&self, wish: &Wish, sent: &Sent, auth: &Auth) -> Result<(), Failed> {
+        let slot = self.connector.trial(wish).await.map_err(|error| failed(sent, auth, error))?;
         let app = &wish.app.name;
         let whole = match connect::check(&self.forwarder.upstream, &slot).await {
             Checked::Works { .. } | Checked::NotOffered => return Ok(()),
@@ -263,6 +284,26 @@ const LOOK: Duration = Duration::from_millis(250);
 /// As long as a test request may take.
 const LOOKS: u32 = 40;
 
+/// The client that a person brings.
+pub const OWN_ID: &str = "client.id";
+const OWN_SECRET: &str = "client.secret";
+const MAX_CLIENT_BYTES: usize = 2000;
+
+/// Its id, and its secret if it has one (RFC 6749 §2.3.1).
+fn brought(asking: &Asking) -> Result<(String, Option<Secret>), Failed> {
+    let text = |name: &str| asking.pairs.get(name).map(|text| text.trim()).unwrap_or_default();
+    let (id, secret) = (text(OWN_ID), text(OWN_SECRET));
+    let visible = |b: u8| (0x20..=0x7e).contains(&b);
+    let fits = |text: &str| text.len() <= MAX_CLIENT_BYTES && text.bytes().all(visible);
+    if id.is_empty() || !fits(id) || !fits(secret) {
+        let said = if id.is_empty() { "This is needed." } else { "This does not look right." };
+        let client = Some(said.to_owned());
+        return Err(Failed::Form(Wrong { client, ..Wrong::default() }));
+    }
+    let secret = (!secret.is_empty()).then(|| Secret::from(secret.to_owned()));
+    Ok((id.to_owned(), secret))
+}
+
 fn name_of(asking: &Asking) -> Result<Option<String>, Failed> {
     let name = asking.pairs.get("name").map(|name| name.trim()).filter(|name| !name.is_empty());
     let Some(name) = name else { return Ok(None) };
@@ -274,22 +315,27 @@ fn name_of(asking: &Asking) -> Result<Option<String>, Failed> {
     Ok(Some(crate::api::clean(name)))
 }
 
-fn failed(auth: &Auth, error: Error) -> Failed {
+fn failed(sent: &Sent, auth: &Auth, error: Error) -> Failed {
+    let decided = |name: &String| sent.offer.preset.as_ref().is_some_and(|p| p.has(name));
     match fields::of_error(auth, &error) {
+        // Whoever connects can neither see nor mend what was decided beforehand.
+        Some(wrong) if wrong.fields.keys().any(decided) => {
+            Failed::End(Problem::new(Kind::Misconfigured, Some(error.to_string())))
+        }
         Some(wrong) => Failed::Form(wrong),
         None => Failed::End(error.into()),
     }
 }
 
 /// A grant without a person fails on what the person entered.
-fn refused_grant(auth: &Auth, error: Error) -> Failed {
+fn refused_grant(sent: &Sent, auth: &Auth, error: Error) -> Failed {
     match error {
         Error::Provider(error) => {
             let text = "These were not accepted. Check what you entered and try again.".to_owned();
             let details = Some(format!("{}: {}", error.code, error.message));
             Failed::Form(Wrong { whole: Some(Said { text, details }), ..Wrong::default() })
         }
-        error => failed(auth, error),
+        error => failed(sent, auth, error),
     }
 }
 

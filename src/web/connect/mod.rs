@@ -13,7 +13,6 @@ mod problem;
 mod request;
 mod ticket;
 mod view;
-mod words;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -108,6 +107,11 @@ impl Connect {
         Flows { keeper: &self.keeper, connector: &self.connector }
     }
 
+    /// Where providers send browsers back to, unless a client says otherwise.
+    fn redirect_uri(&self, asking: &Asking) -> String {
+        format!("{}{CALLBACK}", self.base(asking))
+    }
+
     /// Off to the provider. `token` is the connect token, if the purpose has one.
     async fn depart(
         &self,
@@ -116,7 +120,7 @@ impl Connect {
         purpose: Purpose,
         token: Option<&Secret>,
     ) -> Result<Response<Body>, connect::Error> {
-        let redirect_uri = format!("{}{CALLBACK}", self.base(asking));
+        let redirect_uri = self.redirect_uri(asking);
         let departure = Departure { wish, purpose, token, redirect_uri };
         self.flows().depart(&asking.head.headers, departure).await
     }

@@ -3,12 +3,13 @@
 use http::{Response, StatusCode};
 
 use super::Connect;
-use super::keys::{Sent, UNPROCESSABLE};
+use super::keys::{OWN_ID, Sent, UNPROCESSABLE};
 use super::params::Params;
 use super::problem::{Kind, Problem};
 use super::request::Asking;
-use super::view::{AppMark, AppPage, Choose, Details, End, Listed, Scope, Shell, WayLink, back};
-use super::words::spoken;
+use super::view::{
+    AppMark, AppPage, Choose, Details, End, Listed, OwnClient, Scope, Shell, WayLink, back,
+};
 use crate::catalog::{App, Auth, Card};
 use crate::connect::{MOST_ACCOUNTS, Offer, OfferedWay, Standing, Visit, Way, Wish};
 use crate::forward::Body;
@@ -17,6 +18,7 @@ use crate::vault::Outcome;
 use crate::web::fields::{self, Wrong, in_map};
 use crate::web::flow::provider_of;
 use crate::web::html::{Policy, page};
+use crate::web::words::spoken;
 
 /// Shown of a search at once.
 const MOST_LISTED: usize = 40;
@@ -61,7 +63,8 @@ impl Connect {
             Standing::Spent => return Err(Problem::new(Kind::Spent, None)),
             Standing::Expired => return Err(Problem::new(Kind::Expired, None)),
         }
-        let named = params.asked.app.is_some() || params.asked.account.is_some();
+        let asked = &params.asked;
+        let named = asked.app.is_some() || asked.account.is_some() || asked.app_override.is_some();
         if !named && visit.token.details.app.is_none() {
             return self.choose(visit, params).await;
         }
@@ -86,7 +89,11 @@ impl Connect {
         let clients = self.vault().oauth_clients().await?;
         let possible = |card: &&Card| {
             card.auths().filter_map(|(_, kind)| Way::of_kind(kind)).any(|way| {
-                way != Way::Browser || clients.iter().any(|client| client.details.app == card.id)
+                match (way, params.asked.own_client) {
+                    (Way::Browser, true) => true,
+                    (Way::Browser, false) => clients.iter().any(|c| c.details.app == card.id),
+                    (_, own_client) => !own_client,
+                }
             })
         };
         let words = params.words.clone().unwrap_or_default();
@@ -174,7 +181,12 @@ impl Connect {
             ways: ways(offer, chosen, &params),
             scopes: scopes(auth, wish),
             pick: visit.token.details.progressive_scopes,
-            inputs: fields::inputs(auth, &wish.entered, &wrong),
+            inputs: fields::inputs(auth, &wish.entered, offer.preset.as_ref(), &wrong),
+            own_client: chosen.brings_client.then(|| OwnClient {
+                redirect_uri: self.redirect_uri(asking),
+                id: asking.pairs.get(OWN_ID).cloned().unwrap_or_default(),
+                error: wrong.client,
+            }),
             named: chosen.way == Way::Keys && offer.reconnect.is_none(),
             name: asking.pairs.get("name").cloned().unwrap_or_default(),
             wrong: wrong.whole,
@@ -192,7 +204,8 @@ impl Connect {
     fn list_of(&self, visit: &Visit, params: &Params) -> Option<String> {
         let asked = &params.asked;
         let free = visit.token.details.app.is_none() && asked.account.is_none() && params.link;
-        (free && asked.oauth_client.is_none()).then(|| params.with_app(None).address())
+        (free && asked.oauth_client.is_none() && asked.app_override.is_none())
+            .then(|| params.with_app(None).address())
     }
 
     pub(super) async fn outcome_page(

@@ -38,6 +38,7 @@ impl Params {
             account: text("accountId"),
             profile: text("oauthScopeProfile"),
             app_override: text("appOverrideId"),
+            own_client: flag("customOauthClient"),
         };
         Self {
             token: Secret::from(text("token").unwrap_or_default()),
@@ -66,6 +67,7 @@ impl Params {
             ("accountId", asked.account.clone()),
             ("oauthScopeProfile", asked.profile.clone()),
             ("appOverrideId", asked.app_override.clone()),
+            ("customOauthClient", flag(asked.own_client)),
             ("auth", self.auth.clone()),
             ("attempt", self.attempt.clone()),
             ("q", self.words.clone()),
@@ -108,7 +110,7 @@ mod tests {
     #[test]
     fn what_is_said_is_said_again() {
         let query = "token=ctok_1&app=slack&oauthAppId=oa_1&accountId=apn_1&hideClose=true\
-                     &oauthScopeProfile=read_only&q=a%26b&attempt=00112233445566778899aabbccddeeff";
+                     &oauthScopeProfile=read_only&appOverrideId=ao_1&customOauthClient=true&q=a%26b&attempt=00112233445566778899aabbccddeeff";
         let pairs: BTreeMap<_, _> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let params = Params::of(&pairs);
         let address = params.address();

@@ -252,9 +252,10 @@ impl From<Refused> for Problem {
             Refused::NoApp => Self::new(Kind::NoApp, None),
             Refused::OtherApp => Self::new(Kind::OtherApp, None),
             Refused::NoAccount | Refused::OtherAccount => Self::new(Kind::NoAccount, None),
-            Refused::NoClient | Refused::OtherClient | Refused::NoOverride => {
-                Self::new(Kind::Misconfigured, said)
-            }
+            Refused::NoClient
+            | Refused::OtherClient
+            | Refused::NoOverride
+            | Refused::OtherOverride => Self::new(Kind::Misconfigured, said),
             Refused::NotSetUp { .. } => Self::new(Kind::NotSetUp, said),
             Refused::NotHere { .. } => Self::new(Kind::NotHere, said),
             Refused::TooMany => Self::new(Kind::TooMany, None),

@@ -3,10 +3,10 @@
 use askama::Template;
 
 use super::params::Params;
-use super::words::Spoken;
 use crate::connect::{Visit, return_address};
 use crate::web::fields::{Input, Said};
 use crate::web::html::monogram;
+use crate::web::words::Spoken;
 
 /// What every state of the page has around it.
 pub struct Shell {
@@ -100,6 +100,8 @@ pub struct AppPage {
     /// Whether the person may leave out scopes.
     pub pick: bool,
     pub inputs: Vec<Input>,
+    /// The person has registered a client of their own, and enters it.
+    pub own_client: Option<OwnClient>,
     /// Whether the account may be given a name.
     pub named: bool,
     pub name: String,
@@ -109,6 +111,14 @@ pub struct AppPage {
     pub back: Option<String>,
     /// Where the outcome of this attempt is shown.
     pub result: String,
+}
+
+/// What is needed of a client that the person registered.
+pub struct OwnClient {
+    /// What the provider has to be told.
+    pub redirect_uri: String,
+    pub id: String,
+    pub error: Option<String>,
 }
 
 pub struct WayLink {
@@ -125,7 +135,9 @@ pub struct Scope {
 
 impl AppPage {
     pub fn is_bad(&self) -> bool {
-        self.wrong.is_some() || self.inputs.iter().any(|input| input.error.is_some())
+        self.wrong.is_some()
+            || self.inputs.iter().any(|input| input.error.is_some())
+            || self.own_client.as_ref().is_some_and(|client| client.error.is_some())
     }
 }
 

@@ -12,6 +12,7 @@ use super::{done, sentence};
 use crate::connect::{self, SameIdentity, Wish};
 use crate::forward::Body;
 use crate::policy::access::Operation;
+use crate::secret::Secret;
 use crate::vault::{Member, Owner};
 use crate::web::flow::{CALLBACK, Flow, Purpose, Stray};
 
@@ -25,6 +26,7 @@ pub struct OfMember {
     nickname: Option<String>,
     /// The account that is reconnected.
     account: Option<String>,
+    scopes: Vec<String>,
 }
 
 impl OfMember {
@@ -36,18 +38,35 @@ impl OfMember {
             oauth_client: wish.client.as_ref().map(|client| client.record.id.to_string()),
             nickname: wish.nickname.as_ref().map(ToString::to_string),
             account: wish.reconnect.as_ref().map(|account| account.id.to_string()),
+            scopes: wish.scopes.clone(),
         }
     }
 
+    pub fn is_of(&self, member: &Member) -> bool {
+        self.member == member.id.as_str()
+    }
+
+    pub fn app(&self) -> &str {
+        &self.app
+    }
+
     /// Where it began.
-    fn page(&self) -> String {
+    pub fn page(&self) -> String {
         match &self.account {
             Some(account) => format!("/accounts/{account}/reconnect"),
             None => format!("/accounts/connect/{}?auth={}", self.app, self.auth),
         }
     }
 
-    async fn wish(&self, visit: &Visit<'_>, flow: &Flow) -> Result<Wish, Trouble> {
+    /// What was wished for, if the member may still have it.
+    ///
+    /// # Errors
+    /// When the account may not be reconnected any more, or the app has gone.
+    pub async fn wish(
+        &self,
+        visit: &Visit<'_>,
+        entered: BTreeMap<String, Secret>,
+    ) -> Result<Wish, Trouble> {
         let keeper = &visit.workspace.keeper;
         let client = match self.oauth_client.as_ref().and_then(|id| id.parse().ok()) {
             Some(id) => keeper.client(&id).await?,
@@ -57,15 +76,16 @@ impl OfMember {
             // Asked again: the account may have been given away meanwhile.
             let account = visit.account(id, Operation::Reconnect).await?;
             let wish = connect::again(keeper, &account, SameIdentity::IfKnown).await?;
-            return Ok(Wish { entered: flow.entered(), client, ..wish });
+            return Ok(Wish { entered, client, scopes: self.scopes.clone(), ..wish });
         }
         let app = keeper.catalog().app(self.app.as_str()).cloned().ok_or(Trouble::NotFound)?;
         Ok(Wish {
             app,
             auth: self.auth.clone(),
             client,
-            entered: flow.entered(),
-            scopes: Vec::new(),
+            preset: None,
+            entered,
+            scopes: self.scopes.clone(),
             owner: Owner::Member(visit.member().id.clone()),
             nickname: self.nickname.as_ref().and_then(|name| name.parse().ok()),
             reconnect: None,
@@ -109,10 +129,10 @@ pub async fn finish(visit: &Visit<'_>) -> Result<Response<Body>, Trouble> {
         Err(_) => return Err(stale()),
     };
     let of = match &flow.purpose {
-        Purpose::Member(of) if of.member == visit.member().id.as_str() => of,
+        Purpose::Member(of) if of.is_of(visit.member()) => of,
         _ => return Err(stale()),
     };
-    let wish = of.wish(visit, &flow).await?;
+    let wish = of.wish(visit, flow.entered()).await?;
     match visit.workspace.connector.exchange(&wish, &flow.callback).await {
         Ok(connected) => Ok(done(visit, &wish, &connected)),
         Err(error @ connect::Error::Store(_)) => Err(error.into()),

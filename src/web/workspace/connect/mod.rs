@@ -2,7 +2,9 @@
 //! the provider for OAuth. How a consent goes its way and comes back is `web::flow`'s; here is what
 //! is a member's: whose the account is, what it is called, and who may reconnect it.
 
+mod access;
 mod arrival;
+mod device;
 mod pick;
 
 use std::collections::BTreeMap;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use askama::Template;
 use http::{Response, StatusCode};
 
+use access::Access;
 pub use arrival::OfMember;
 pub(super) use arrival::{finish, is_our_callback};
 pub(super) use pick::{PickPage, found};
@@ -33,6 +36,7 @@ use crate::web::html::{Policy, monogram};
 pub(super) async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<Body>, Trouble> {
     match (path, visit.is_post()) {
         ([] | [""], false) => Ok(pick::pick(visit)),
+        (["code", token], _) => device::page(visit, token).await,
         ([app], _) => {
             let catalog = visit.workspace.keeper.catalog();
             let app = catalog.app(app).cloned().ok_or(Trouble::NotFound)?;
@@ -93,6 +97,10 @@ struct ConnectPage<'a> {
     hue: u8,
     auth: &'a Auth,
     by_browser: bool,
+    /// A code may be entered on another device, and nothing else can be done.
+    by_code: bool,
+    only_by_code: bool,
+    access: Option<Access>,
     needs_client: bool,
     action: String,
     account: Option<&'a Account>,
@@ -199,10 +207,13 @@ impl Attempt<'_> {
             hue,
             auth,
             by_browser: Way::of(auth) == Way::Browser,
+            by_code: by_code(auth),
+            only_by_code: only_by_code(auth),
+            access: access::offered(auth, self.fitting(), target.reconnect.as_ref(), form),
             needs_client: Way::of(auth) != Way::Keys && clients.is_empty(),
             action: target.address(),
             account: target.reconnect.as_ref(),
-            inputs: fields::inputs(auth, &entered, &wrong),
+            inputs: fields::inputs(auth, &entered, None, &wrong),
             clients: clients.to_vec(),
             client: form.text("client"),
             nickname: form.text("nickname"),
@@ -236,6 +247,9 @@ impl Attempt<'_> {
                 let connected = connector.obtain(&wish).await.map_err(failed)?;
                 Ok(done(self.visit, &wish, &connected))
             }
+            Way::Browser if self.form.text("by") == "code" || only_by_code(self.auth) => {
+                device::begin(self.visit, &wish).await.map_err(failed)
+            }
             Way::Browser => self.leave(&wish).await.map_err(failed),
         }
     }
@@ -248,6 +262,9 @@ impl Attempt<'_> {
             let again = connect::again(keeper, account, SameIdentity::IfKnown).await;
             let mut wish = again.map_err(Trouble::from)?;
             wish.entered.extend(entered);
+            if Way::of(self.auth) == Way::Browser {
+                wish.scopes = self.scopes()?;
+            }
             if let Some(id) = client {
                 wish.client = keeper.client(id).await.map_err(Trouble::from)?;
             }
@@ -262,13 +279,34 @@ impl Attempt<'_> {
             app: self.target.app.clone(),
             auth: self.auth.id.clone(),
             client,
+            preset: None,
             entered,
-            scopes: Vec::new(),
+            scopes: self.scopes()?,
             owner: Owner::Member(self.visit.member().id.clone()),
             nickname: nickname.map_err(|invalid| Trouble::Bad(invalid.to_string()))?,
             reconnect: None,
             same_identity: SameIdentity::IfKnown,
         })
+    }
+
+    /// The client whose scopes are the usual ones: the one that was chosen, else the account's, else
+    /// the first.
+    fn fitting(&self) -> Option<&OAuthClientRecord> {
+        let account = self.target.reconnect.as_ref();
+        let before = account.and_then(|account| Some(account.oauth_client.as_ref()?.as_str()));
+        let named = self.form.said("client").or(before);
+        let named = self.clients.iter().find(|client| Some(client.id.as_str()) == named);
+        named.or_else(|| self.clients.first())
+    }
+
+    fn scopes(&self) -> Result<Vec<String>, Trouble> {
+        match Way::of(self.auth) {
+            Way::Browser => {
+                let account = self.target.reconnect.as_ref();
+                access::chosen(self.auth, self.fitting(), account, self.form)
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// The OAuth client that was chosen, or the only one there is.
@@ -321,6 +359,16 @@ impl Workspace {
     fn flows(&self) -> Flows<'_> {
         Flows { keeper: &self.keeper, connector: &self.connector }
     }
+}
+
+fn by_code(auth: &Auth) -> bool {
+    let oauth2 = auth.oauth2.as_ref();
+    oauth2.is_some_and(|oauth2| oauth2.device_authorization_url.is_some())
+}
+
+fn only_by_code(auth: &Auth) -> bool {
+    let oauth2 = auth.oauth2.as_ref();
+    by_code(auth) && oauth2.is_some_and(|oauth2| oauth2.authorize_url.is_none())
 }
 
 fn done(visit: &Visit<'_>, wish: &Wish, connected: &Connected) -> Response<Body> {
