@@ -71,21 +71,21 @@ fn with_a_secret(mut fields: Vec<Pairs>, kind: &str, needs: &Needs) -> Vec<Pairs
 fn supported(way: Way<'_>) -> Result<(), String> {
     for entry in way.injection() {
         match text(entry, "in") {
-            "body" => return Err("the key goes into the body, which is not supported".into()),
-            "aws_sigv4" => return Err("requests are signed (AWS), which is not supported".into()),
-            "oauth1" => return Err("requests are signed (OAuth 1), which is not supported".into()),
+            "body" => return Err("the key goes into the body, which is written by hand".into()),
+            "aws_sigv4" => return Err("requests are signed (AWS), which is written by hand".into()),
+            "oauth1" => return Err("requests are signed (OAuth 1), which is written by hand".into()),
             _ => {}
         }
     }
     let has_token_url = way.oauth2().is_some_and(|oauth2| !text(oauth2, "token_url").is_empty());
     let has_jwt = way.0["jwt"].is_object();
     match way.kind() {
-        "signature" => Err("requests are signed, which is not supported".into()),
+        "signature" => Err("requests are signed, which is written by hand".into()),
         "token_exchange" | "oauth2_password" if !has_token_url => {
             Err("it wants a sign-in first, and where is not known".into())
         }
         "jwt" if !has_jwt => Err("it wants a signed token, and what is in it is not known".into()),
-        "oauth1" => Err("requests are signed (OAuth 1), which is not supported".into()),
+        "oauth1" => Err("requests are signed (OAuth 1), which is written by hand".into()),
         _ if way.injection().is_empty() => Err("where the credential goes is not known".into()),
         _ => Ok(()),
     }
