@@ -73,7 +73,9 @@ fn supported(way: Way<'_>) -> Result<(), String> {
         match text(entry, "in") {
             "body" => return Err("the key goes into the body, which is written by hand".into()),
             "aws_sigv4" => return Err("requests are signed (AWS), which is written by hand".into()),
-            "oauth1" => return Err("requests are signed (OAuth 1), which is written by hand".into()),
+            "oauth1" => {
+                return Err("requests are signed (OAuth 1), which is written by hand".into());
+            }
             _ => {}
         }
     }
