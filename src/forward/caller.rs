@@ -10,7 +10,8 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::refusal::Refusal;
-use crate::config::{self, Rate};
+use super::stored::{binding_of, whole};
+use crate::config::Rate;
 use crate::credentials::Slot;
 use crate::ids::CallerId;
 use crate::policy::{Binding, CallerPolicy, Effect, Kept, Mode, Rule};
@@ -56,31 +57,14 @@ impl Identity {
         slot: Arc<Slot>,
         rule: &str,
     ) -> Self {
-        let (nickname, id) = (account.nickname.clone(), account.id.clone());
-        let hosts = super::stored::hosts_of(&account.fields, &slot);
-        let binding = Binding {
-            account: nickname,
-            id,
-            app: account.app.clone(),
-            hosts,
-            open: config::open_hosts(slot.auth()),
-            paths: Vec::new(),
-            default: true,
-        };
+        let binding = binding_of(account, &slot);
         Self::lent(name, token, binding, slot, rule)
     }
 
     /// The same for an account of the configuration.
     pub fn of_declared(name: CallerId, token: TokenDigest, slot: Arc<Slot>, rule: &str) -> Self {
-        let binding = Binding {
-            account: slot.account.clone(),
-            id: slot.id.clone(),
-            app: slot.app.id.clone(),
-            hosts: super::stored::hosts_of(slot.fields(), &slot),
-            open: config::open_hosts(slot.auth()),
-            paths: Vec::new(),
-            default: true,
-        };
+        let names = (slot.account.clone(), slot.id.clone(), slot.app.id.clone());
+        let binding = whole(names, slot.fields(), &slot);
         Self::lent(name, token, binding, slot, rule)
     }
 

@@ -11,7 +11,7 @@ use crate::catalog::{App, Origin};
 use crate::config::{self, Rate, Token, rules_from_json};
 use crate::credentials::{self, Keeper, Slot};
 use crate::host::Host;
-use crate::ids::{AccountId, CallerId};
+use crate::ids::{AccountId, AppId, CallerId};
 use crate::policy::{Binding, CallerPolicy, Kept, Lapse, Lapsed, Mode, Rule};
 use crate::secret::TokenDigest;
 use crate::vault::{self, Account, Filter, Lenders, Vault};
@@ -189,8 +189,31 @@ const AT_ONCE: usize = 32;
 /// Accounts that are read one by one.
 const FEW: usize = 32;
 
+/// All of an account, wherever its credential may go.
+pub(super) fn binding_of(account: &Account, slot: &Slot) -> Binding {
+    let names = (account.nickname.clone(), account.id.clone(), account.app.clone());
+    whole(names, &account.fields, slot)
+}
+
+/// The same by what the account is called: its nickname, its id and its app.
+pub(super) fn whole(
+    (account, id, app): (AccountId, AccountId, AppId),
+    fields: &BTreeMap<String, String>,
+    slot: &Slot,
+) -> Binding {
+    Binding {
+        account,
+        id,
+        app,
+        hosts: hosts_of(fields, slot),
+        open: config::open_hosts(slot.auth()),
+        paths: Vec::new(),
+        default: true,
+    }
+}
+
 /// Where an account's credential may go. Whose fields give no host has none.
-pub(super) fn hosts_of(fields: &BTreeMap<String, String>, slot: &Slot) -> Vec<(Host, u16)> {
+fn hosts_of(fields: &BTreeMap<String, String>, slot: &Slot) -> Vec<(Host, u16)> {
     let origins = config::origins(slot.auth(), fields).unwrap_or_default();
     let mut hosts: Vec<_> = origins.into_iter().map(|origin| (origin.host, origin.port)).collect();
     hosts.sort();
@@ -200,17 +223,12 @@ pub(super) fn hosts_of(fields: &BTreeMap<String, String>, slot: &Slot) -> Vec<(H
 
 fn finish(binding: &vault::Binding, held: &Bound) -> Binding {
     let Bound { account, slot } = held;
-    let hosts = hosts_of(&account.fields, slot);
     let paths = binding.paths.iter().filter_map(|path| path.parse().ok()).collect::<Vec<_>>();
     Binding {
-        account: account.nickname.clone(),
-        id: account.id.clone(),
-        app: account.app.clone(),
-        hosts,
-        open: config::open_hosts(slot.auth()),
         // A path rule that does not parse must not make the binding wider than it was meant.
         default: binding.is_default && paths.len() == binding.paths.len(),
         paths,
+        ..binding_of(account, slot)
     }
 }
 
