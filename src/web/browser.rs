@@ -91,8 +91,16 @@ pub async fn form(headers: &HeaderMap, body: Incoming, max_bytes: usize) -> Resu
     if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Err(Unread::NotAForm);
     }
+    whole(body, max_bytes, PATIENCE).await
+}
+
+/// The whole of a body.
+///
+/// # Errors
+/// When it is longer than `max_bytes`, or broken off.
+pub async fn whole(body: Incoming, max_bytes: usize, patience: Duration) -> Result<Bytes, Unread> {
     let reading = Limited::new(body, max_bytes).collect();
-    let read = tokio::time::timeout(PATIENCE, reading).await.map_err(|_| Unread::Broken)?;
+    let read = tokio::time::timeout(patience, reading).await.map_err(|_| Unread::Broken)?;
     let read = read.map_err(|error| match error.is::<LengthLimitError>() {
         true => Unread::TooLong,
         false => Unread::Broken,

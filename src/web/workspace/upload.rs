@@ -7,13 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use multer::Multipart;
 use url::form_urlencoded::Serializer;
 
 use super::form::Form;
-use crate::web::browser::Unread;
+use crate::web::browser::{Unread, whole};
 
 /// All files and fields of one form together.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -52,13 +51,7 @@ fn boundary_of(headers: &HeaderMap) -> Option<String> {
 /// When it is no such form, too long, or broken off.
 pub async fn read(headers: &HeaderMap, body: Incoming) -> Result<(Form, Vec<Upload>), Unread> {
     let boundary = boundary_of(headers).ok_or(Unread::NotAForm)?;
-    let reading = Limited::new(body, MAX_BYTES).collect();
-    let read = tokio::time::timeout(PATIENCE, reading).await.map_err(|_| Unread::Broken)?;
-    let read = read.map_err(|error| match error.is::<LengthLimitError>() {
-        true => Unread::TooLong,
-        false => Unread::Broken,
-    })?;
-    parse(read.to_bytes(), boundary).await
+    parse(whole(body, MAX_BYTES, PATIENCE).await?, boundary).await
 }
 
 async fn parse(body: Bytes, boundary: String) -> Result<(Form, Vec<Upload>), Unread> {
