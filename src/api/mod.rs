@@ -40,6 +40,7 @@ pub use assertion::public_key;
 pub use failure::{Failure, no_content, ok};
 pub use input::{json as json_body, read as read_body};
 pub use present::{clean, shown};
+pub use principal::{bearer, note_stranger};
 pub use scope::{ALL as ALL_SCOPES, InvalidScopes, Scopes};
 
 use crate::connect::Connector;

@@ -17,6 +17,7 @@ use super::Api;
 use super::assertion::{Assertion, JWT_BEARER};
 use super::failure::{self, Failure};
 use super::input::{self, Pairs};
+use super::principal::note_stranger;
 use super::scope::Scopes;
 use crate::clock::unix_ms;
 use crate::forward::Body;
@@ -90,7 +91,8 @@ impl Api {
             (None, None) => return Err(Refused::Request(NEEDED)),
         };
         let Some(known) = known else {
-            self.note_stranger(client, AuthFailure::Invalid, asked.client_id.as_deref())?;
+            let claimed = asked.client_id.as_deref();
+            note_stranger(&self.forwarder, client, AuthFailure::Invalid, claimed)?;
             return Err(Refused::Client);
         };
         let held = Scopes::stored(&known.details.scopes);

@@ -8,7 +8,7 @@ use http::header::AUTHORIZATION;
 use super::Api;
 use super::failure::Failure;
 use super::scope::{Scope, Scopes};
-use crate::forward::Refusal;
+use crate::forward::{Forwarder, Refusal};
 use crate::ids::ProjectId;
 use crate::secret::TokenDigest;
 use crate::telemetry::{AuditEvent, AuthFailure};
@@ -129,7 +129,7 @@ impl Api {
         headers: &HeaderMap,
     ) -> Result<Principal, Failure> {
         let Some(token) = bearer(headers)? else {
-            self.note_stranger(client, AuthFailure::Missing, None)?;
+            note_stranger(&self.forwarder, client, AuthFailure::Missing, None)?;
             return Err(Failure::Unauthorized("send an access token: Authorization: Bearer …"));
         };
         let found = match token {
@@ -140,7 +140,7 @@ impl Api {
         match found {
             Some(principal) => Ok(principal),
             None => {
-                self.note_stranger(client, AuthFailure::Invalid, None)?;
+                note_stranger(&self.forwarder, client, AuthFailure::Invalid, None)?;
                 Err(Failure::Unauthorized("the token is not known, or it has expired"))
             }
         }
@@ -182,23 +182,6 @@ impl Api {
         Ok(user.map(|user| Principal::User(User { token, user, scopes })))
     }
 
-    /// Records somebody who is not known; too many wrong tokens get no further answer.
-    pub(super) fn note_stranger(
-        &self,
-        client: IpAddr,
-        reason: AuthFailure,
-        claimed: Option<&str>,
-    ) -> Result<(), Failure> {
-        let invalid = matches!(reason, AuthFailure::Invalid);
-        let event = AuditEvent::AuthFailed { reason, claimed, client: Some(client), count: 1 };
-        self.forwarder.telemetry.event(&event);
-        if invalid && !self.forwarder.guesses.allow(client) {
-            tracing::debug!(%client, "{}", Refusal::TooManyGuesses);
-            return Err(Failure::Throttled { retry_after_s: 60 });
-        }
-        Ok(())
-    }
-
     /// The project and environment that a request is about. A project that the token is not for is
     /// as unknown as one that does not exist.
     pub(super) async fn tenancy(
@@ -233,7 +216,31 @@ impl Api {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
+/// Records somebody who is not known.
+///
+/// # Errors
+/// `Throttled` for an address that tries many wrong tokens: it gets no further answer.
+pub fn note_stranger(
+    forwarder: &Forwarder,
+    client: IpAddr,
+    reason: AuthFailure,
+    claimed: Option<&str>,
+) -> Result<(), Failure> {
+    let invalid = matches!(reason, AuthFailure::Invalid);
+    let event = AuditEvent::AuthFailed { reason, claimed, client: Some(client), count: 1 };
+    forwarder.telemetry.event(&event);
+    if invalid && !forwarder.guesses.allow(client) {
+        tracing::debug!(%client, "{}", Refusal::TooManyGuesses);
+        return Err(Failure::Throttled { retry_after_s: 60 });
+    }
+    Ok(())
+}
+
+/// The token that a request brings, if it brings one.
+///
+/// # Errors
+/// `Bad` for more than one `Authorization`.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

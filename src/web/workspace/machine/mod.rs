@@ -10,7 +10,6 @@ mod callers;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response};
 use hyper::body::Incoming;
@@ -19,11 +18,11 @@ use serde_json::json;
 use super::session::LoggedIn;
 use super::visit::Visit;
 use super::{Form, Trouble, Workspace};
-use crate::api::{Failure, ok, read_body};
+use crate::api::{Failure, bearer, note_stranger, ok, read_body};
 use crate::clock::rfc3339;
 use crate::forward::Body;
 use crate::secret::TokenDigest;
-use crate::telemetry::{AuditEvent, AuthFailure};
+use crate::telemetry::AuthFailure;
 use crate::vault::{MEMBER_TOKEN, MemberToken, Rights};
 
 /// Where programs of members find the workspace.
@@ -71,8 +70,8 @@ impl Workspace {
         peer: IpAddr,
         headers: &HeaderMap,
     ) -> Result<(MemberToken, LoggedIn), Failure> {
-        let Some(token) = token_of(headers) else {
-            self.note_stranger(peer, AuthFailure::Missing)?;
+        let Some(token) = bearer(headers).ok().flatten() else {
+            note_stranger(&self.forwarder, peer, AuthFailure::Missing, None)?;
             return Err(Failure::Unauthorized(ASK));
         };
         let digest = TokenDigest::of(token.as_bytes());
@@ -81,35 +80,15 @@ impl Workspace {
             false => None,
         };
         let Some((token, member)) = known else {
-            self.note_stranger(peer, AuthFailure::Invalid)?;
+            note_stranger(&self.forwarder, peer, AuthFailure::Invalid, None)?;
             return Err(Failure::Unauthorized("the token is not known, or it has expired"));
         };
         let who = LoggedIn::by_token(member, &token, digest);
         Ok((token, who))
     }
-
-    fn note_stranger(&self, peer: IpAddr, reason: AuthFailure) -> Result<(), Failure> {
-        let invalid = matches!(reason, AuthFailure::Invalid);
-        let (claimed, client) = (None, Some(peer));
-        let event = AuditEvent::AuthFailed { reason, claimed, client, count: 1 };
-        self.forwarder.telemetry.event(&event);
-        match invalid && !self.forwarder.guesses.allow(peer) {
-            true => Err(Failure::Throttled { retry_after_s: 60 }),
-            false => Ok(()),
-        }
-    }
 }
 
 const ASK: &str = "send a token of yours: Authorization: Bearer cspat_…; Settings makes one";
-
-fn token_of(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (value, other) = (values.next()?, values.next());
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    let token = token.trim();
-    let good = other.is_none() && scheme.eq_ignore_ascii_case("bearer") && !token.is_empty();
-    good.then_some(token)
-}
 
 async fn route(errand: &Errand<'_>, path: &[&str]) -> Result<Response<Body>, Failure> {
     match (errand.visit.method.as_str(), path) {
