@@ -1,7 +1,20 @@
-//! Scopes in plain words: whoever agrees should know to what. Pure.
+//! Plain words for people: labels of names, and scopes, because whoever agrees should know to what.
+//! Pure.
 //!
 //! Providers name scopes in a few habits (`chat:write`, `drive.readonly`, `read_user`, a URL); what
 //! fits none of them is shown as it is.
+
+/// With a capital, as a label or a sentence begins.
+pub fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(char::to_uppercase);
+    first.into_iter().flatten().chain(chars).collect()
+}
+
+/// A name as a label: `project_management` is "Project management".
+pub fn label(name: &str) -> String {
+    capitalised(&name.replace(['_', '-'], " "))
+}
 
 /// A scope as people read it, in the words of [`spoken`], and as the provider spells it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,8 @@ use super::shell::{Paging, Section, Shell};
 use super::visit::Visit;
 use crate::forward::Body;
 use crate::ids::AppId;
-use shelf::{Entry, categories, category_label, found};
+use crate::web::words::label;
+use shelf::{Entry, categories, found};
 
 const PER_PAGE: usize = 60;
 
@@ -65,7 +66,7 @@ async fn list(visit: &Visit<'_>) -> Result<Response<Body>, Trouble> {
         q,
         category,
         only_own,
-        categories: all.map(|(name, number)| (category_label(&name), name, number)).collect(),
+        categories: all.map(|(name, number)| (label(&name), name, number)).collect(),
         lines: apps.iter().map(|card| Entry::of(card, own.contains(&card.id))).collect(),
         paging,
         total: catalog.len(),

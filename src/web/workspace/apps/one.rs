@@ -7,13 +7,14 @@ use super::super::Trouble;
 use super::super::attached::{self, Attached};
 use super::super::shell::{Section, Shell};
 use super::super::visit::Visit;
-use super::shelf::{Entry, category_label, way};
+use super::shelf::{Entry, way};
 use crate::catalog::samples::{Language, first_request};
 use crate::catalog::{App, Auth, Card, Catalog, Field};
 use crate::forward::Body;
 use crate::policy::access::{Operation, may};
 use crate::vault::{Account, AppDefinition, Filter, Shares};
 use crate::web::html::monogram;
+use crate::web::words::label;
 
 #[derive(Template)]
 #[template(path = "workspace/app.html")]
@@ -57,7 +58,7 @@ pub(super) async fn show(visit: &Visit<'_>, id: &str) -> Result<Response<Body>, 
     let page = AppPage {
         shell: visit.shell(Section::Apps, &app.name),
         entry: Entry::of(&Card::of(app), own.is_some()),
-        categories: app.categories.iter().map(|name| category_label(name)).collect(),
+        categories: app.categories.iter().map(|name| label(name)).collect(),
         ways: app.auths.iter().map(WayView::of).collect(),
         accounts: accounts(visit, app).await?,
         codes: codes(app),

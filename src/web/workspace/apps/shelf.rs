@@ -69,11 +69,3 @@ pub fn categories(catalog: &Catalog) -> Vec<(String, usize)> {
     }
     counted.into_iter().map(|(name, number)| (name.to_owned(), number)).collect()
 }
-
-/// `project_management` is "Project management".
-pub fn category_label(name: &str) -> String {
-    let spaced = name.replace(['_', '-'], " ");
-    let mut chars = spaced.chars();
-    let first = chars.next().map(char::to_uppercase);
-    first.into_iter().flatten().chain(chars).collect()
-}

@@ -4,7 +4,7 @@
 use crate::catalog::Auth;
 use crate::connect::{Way, scopes};
 use crate::vault::{Account, OAuthClientRecord};
-use crate::web::words::{Spoken, spoken};
+use crate::web::words::{Spoken, label, spoken};
 
 use super::super::Trouble;
 use super::super::form::Form;
@@ -59,20 +59,12 @@ pub fn offered(
     let profiles = oauth2
         .scope_profiles
         .iter()
-        .map(|(name, scopes)| set(format!("{PROFILE}{name}"), title(name), scopes));
+        .map(|(name, scopes)| set(format!("{PROFILE}{name}"), label(name), scopes));
     Some(Access {
         always: always.iter().map(|scope| spoken(scope)).collect(),
         sets: before.into_iter().chain([usual]).chain(profiles).collect(),
         more: form.text(MORE).to_owned(),
     })
-}
-
-/// `read_only` is "Read only".
-fn title(name: &str) -> String {
-    let words = name.replace(['_', '-'], " ");
-    let mut chars = words.chars();
-    let first = chars.next().map(char::to_uppercase);
-    first.into_iter().flatten().chain(chars).collect()
 }
 
 /// What was chosen and added, beside what is always asked.

@@ -32,6 +32,7 @@ use crate::vault::{self, Account, OAuthClientRecord, Owner};
 use crate::web::fields::{self, Input, Wrong};
 use crate::web::flow::{Departure, Flows, Purpose, provider_of};
 use crate::web::html::{Policy, monogram};
+use crate::web::words::capitalised;
 
 pub(super) async fn route(visit: &Visit<'_>, path: &[&str]) -> Result<Response<Body>, Trouble> {
     match (path, visit.is_post()) {
@@ -131,10 +132,7 @@ async fn connect(visit: &Visit<'_>, target: Target) -> Result<Response<Body>, Tr
 
 /// Errors begin with a small letter, because they stand behind a colon elsewhere.
 fn sentence(error: &connect::Error) -> String {
-    let text = error.to_string();
-    let mut chars = text.chars();
-    let first = chars.next().map(char::to_uppercase);
-    first.into_iter().flatten().chain(chars).collect()
+    capitalised(&error.to_string())
 }
 
 async fn clients_of(
@@ -415,10 +413,6 @@ pub(super) fn way_label(auth: &Auth) -> String {
     let id = auth.id.replace(['_', '-'], " ").replace("api", "API");
     match Way::of(auth) {
         Way::Browser if id.to_lowercase().contains("oauth") => "OAuth".to_owned(),
-        _ => {
-            let mut chars = id.chars();
-            let first = chars.next().map(char::to_uppercase);
-            first.into_iter().flatten().chain(chars).collect()
-        }
+        _ => capitalised(&id),
     }
 }

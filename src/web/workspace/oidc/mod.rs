@@ -28,6 +28,7 @@ use crate::random;
 use crate::telemetry::{AuditEvent, AuthFailure};
 use crate::vault::{Member, MemberDetails, Role, Vault};
 use crate::web::browser::{append_cookie, cookie, see_other};
+use crate::web::words::capitalised;
 
 /// How long somebody may take to log in there.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -91,9 +92,7 @@ fn unavailable(error: &provider::Error) -> Trouble {
 }
 
 fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().map(char::to_uppercase);
-    first.into_iter().flatten().chain(chars).chain(['.']).collect()
+    format!("{}.", capitalised(text))
 }
 
 /// The login that this browser began.
