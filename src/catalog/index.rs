@@ -5,7 +5,7 @@
 //! and no allocation. Embedded apps stand here by what `build.rs` says of their hosts; a definition
 //! is read when a request first comes to one of them.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use super::entry::{Claimed, Entry};
@@ -91,7 +91,7 @@ impl HostIndex {
         overlaps.sort_by(|a, b| a.text.cmp(&b.text));
         overlaps.dedup();
         match overlaps.is_empty() {
-            true => Ok(Self { tables: Arc::new(tables), brought: HashMap::new() }),
+            true => Ok(Self { tables: Arc::new(tables), brought: HashMap::default() }),
             false => Err(overlaps),
         }
     }

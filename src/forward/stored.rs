@@ -1,10 +1,11 @@
 //! Callers and accounts of the store, as the snapshot takes them in: the same values that the
 //! configuration gives.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use foldhash::HashMap;
 use futures_util::future::join_all;
 
 use crate::catalog::{App, Origin};
@@ -50,7 +51,7 @@ impl Stored {
         let mut sorted = Sorted::of(bindings, &lenders, &accounts);
         vault.ended_bindings().await?.into_iter().for_each(|ended| sorted.ended(ended));
         let accounts = sorted.lent(accounts);
-        let (mut bound, mut unusable) = (HashMap::new(), HashMap::new());
+        let (mut bound, mut unusable) = (HashMap::default(), HashMap::default());
         for accounts in accounts.chunks(AT_ONCE) {
             let slots = join_all(accounts.iter().map(|account| keeper.slot(account))).await;
             for (account, slot) in accounts.iter().cloned().zip(slots) {

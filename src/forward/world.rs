@@ -1,7 +1,7 @@
 //! What every request reads: one immutable snapshot of callers, policy, apps and credentials,
 //! swapped whole on reload. No request sees half of a new configuration.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -91,9 +91,9 @@ impl World {
             catalog: config.catalog.clone(),
             index,
             slots: slots.values().cloned().collect(),
-            callers: HashMap::new(),
-            by_digest: HashMap::new(),
-            by_certificate: HashMap::new(),
+            callers: HashMap::default(),
+            by_digest: HashMap::default(),
+            by_certificate: HashMap::default(),
         };
         for caller in &config.callers {
             world.add(caller, &slots, before, &mut errors).await;
@@ -271,7 +271,7 @@ impl World {
 }
 
 async fn open_slots(config: &Config, errors: &mut Vec<Error>) -> HashMap<AccountId, Arc<Slot>> {
-    let mut slots = HashMap::new();
+    let mut slots = HashMap::default();
     for account in &config.accounts {
         let Some(app) = config.catalog.app(account.app.as_str()) else { continue };
         match Slot::declared(account, app, Clock::System).await {

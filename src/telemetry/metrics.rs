@@ -6,7 +6,7 @@
 //! servers. Handles are resolved once per app and caller and then are plain atomics: counting a
 //! request hashes two short names and touches no lock.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
