@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-// The system's allocator costs 5 to 10 % more per request here, and much more under musl.
+// Under glibc the system's allocator is the best of those tried: its memory is in the processor's
+// cache when TLS asks for the next record's buffer, and it gives back what idle connections gave up.
+#[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
