@@ -6,7 +6,7 @@
 //! credential, so a subject that does not do the job fails instead of winning.
 //!
 //! `BENCH_SECONDS` (0.5) is the length of one measurement, `BENCH_ROUNDS` (3) how many there are of
-//! each, `BENCH_IDLE` (1000) how many idle connections are held, `BENCH_ONLY` a subject's name.
+//! each, `BENCH_IDLE` (5000) how many idle connections are held, `BENCH_ONLY` a subject's name.
 //! `BENCH_PART` is `idle`, `requests`, `bodies` or `decisions`, to measure only that.
 //! `BENCH_BINARY` another build of countersign, to compare two.
 //! `BENCH_INSTRUCTIONS=1` counts instructions under valgrind instead, which repeats on any machine.
@@ -277,9 +277,9 @@ async fn transfer(route: &Route) -> io::Result<[f64; 4]> {
     Ok(rates)
 }
 
-/// What an intercepted connection costs while it waits for its next request.
+/// What an intercepted connection costs while it waits for its next request, after some seconds.
 async fn idle(subjects: &[Subject]) {
-    let count: usize = setting("BENCH_IDLE", 1000);
+    let count: usize = setting("BENCH_IDLE", 5000);
     println!("\n{count} idle intercepted connections\n  {:<16} {:>15}", "", "KiB/connection");
     for subject in subjects.iter().filter(|subject| subject.usage().is_some()) {
         match hold(subject, count).await {
@@ -288,6 +288,9 @@ async fn idle(subjects: &[Subject]) {
         }
     }
 }
+
+/// Long enough for a subject that gives up what an idle connection does not need.
+const REST: Duration = Duration::from_secs(5);
 
 async fn hold(subject: &Subject, count: usize) -> io::Result<f64> {
     let resident = || subject.usage().map_or(0, |usage| usage.resident_kib) as f64;
@@ -298,5 +301,6 @@ async fn hold(subject: &Subject, count: usize) -> io::Result<f64> {
         connection.exchange(&subject.tls.get("/")).await?;
         open.push(connection);
     }
+    tokio::time::sleep(REST).await;
     Ok((resident() - before) / open.len() as f64)
 }
