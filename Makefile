@@ -7,6 +7,8 @@ SHELL := bash
 
 CARGO ?= cargo
 BENCH_SECONDS ?= 0.3
+# Tests wait more than they compute: for browsers, clocks and databases.
+TEST_THREADS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -15,7 +17,7 @@ help: ## list these targets
 test: deps ## install what the tests need, then run every test
 	$(CARGO) test --doc --quiet
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	    $(CARGO) nextest run --no-fail-fast; \
+	    $(CARGO) nextest run --no-fail-fast --test-threads $(TEST_THREADS); \
 	else \
 	    $(CARGO) test --no-fail-fast --lib --bins --tests; \
 	fi
