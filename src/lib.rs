@@ -11,6 +11,7 @@ pub mod ids;
 pub mod markup;
 pub mod random;
 pub mod secret;
+pub mod stream;
 
 // 1: attach one credential to one request head; pure.
 pub mod inject;

@@ -15,7 +15,7 @@ use syn::visit::{self, Visit};
 /// Lowest first. Rooms on one floor do not import from each other, except the values of floor 0
 /// and the proxy's parts.
 const FLOORS: &[&[&str]] = &[
-    &["secret", "random", "markup", "clock", "ids", "host"],
+    &["secret", "random", "markup", "clock", "ids", "host", "stream"],
     &["inject"],
     &["catalog"],
     &["policy"],

@@ -180,7 +180,7 @@ impl Call<'_> {
             identity: self.identity.clone(),
             target: hop.target,
             parts: head,
-            body: hop.body.map(Content::Stream),
+            body: hop.body.map(|body| Content::Stream(body, None)),
             upgrade: UpgradeSlot::default(),
         };
         let response = forwarder.forward(&self.world, inbound).await;

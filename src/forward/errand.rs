@@ -148,7 +148,7 @@ impl Errand {
 impl Content {
     fn is_empty(&self) -> bool {
         match self {
-            Self::Stream(body) => body.is_end_stream(),
+            Self::Stream(body, _) => body.is_end_stream(),
             Self::Whole(bytes) => bytes.is_empty(),
         }
     }
@@ -156,9 +156,9 @@ impl Content {
 
 /// An empty body needs no counting and no deadline.
 fn request_body(body: Content, expects: bool, exchange: &mut Exchange) -> RequestBody {
-    let body = match body {
+    let (body, busy) = match body {
         _ if body.is_empty() => return RequestBody::empty(),
-        Content::Stream(body) => body,
+        Content::Stream(body, busy) => (body, busy),
         Content::Whole(bytes) => {
             exchange.receives(Arc::new(AtomicU64::new(bytes.len() as u64)));
             return RequestBody::full(bytes);
@@ -166,7 +166,7 @@ fn request_body(body: Content, expects: bool, exchange: &mut Exchange) -> Reques
     };
     let received = Arc::new(AtomicU64::new(0));
     exchange.receives(received.clone());
-    let body = RequestBody::stream(body).counted(received);
+    let body = RequestBody::stream(body).counted(received).keeping(busy);
     if expects { body.after_continue() } else { body }
 }
 

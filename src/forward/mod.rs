@@ -99,8 +99,9 @@ pub struct Inbound {
 
 /// What a request carries.
 pub enum Content {
-    /// As it comes in.
-    Stream(Incoming),
+    /// As it comes in. The connection that it comes in on is busy until it is gone, which may be
+    /// after the answer to it.
+    Stream(Incoming, Option<InFlight>),
     /// Of a door that made the request itself.
     Whole(Bytes),
 }

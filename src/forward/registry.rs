@@ -39,6 +39,10 @@ pub struct Activity {
     in_flight: AtomicU32,
     /// Past HTTP/1.1 heads: a tunnel, TLS or HTTP/2, where bytes between requests are no head.
     opaque: AtomicBool,
+    /// The peer takes nothing more for now, so something of ours is still to be written.
+    blocked: AtomicBool,
+    /// Nothing happens, and what serves it could do with less meanwhile.
+    may_rest: AtomicBool,
     claim: Mutex<Option<Claim>>,
     killed: AtomicBool,
     kill: Notify,
@@ -81,11 +85,13 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Ends what has been quiet for too long.
+    /// Ends what has been quiet for too long, and puts to rest what has nothing to do.
     pub fn sweep(&self, patience: Patience) {
         for activity in self.open.lock().values() {
             if activity.is_stuck(patience) {
                 activity.end();
+            } else if activity.quiet() >= REST_AFTER && activity.is_between_requests() {
+                activity.rest();
             }
         }
     }
@@ -130,6 +136,8 @@ impl Activity {
             head_since_ms: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             opaque: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            may_rest: AtomicBool::new(false),
             claim: Mutex::new(None),
             killed: AtomicBool::new(false),
             kill: Notify::new(),
@@ -156,9 +164,34 @@ impl Activity {
 
     /// A request's head has been read; its end is when the guard drops.
     pub fn request_begins(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.head_since_ms.store(0, Ordering::Relaxed);
+        self.is_busy()
+    }
+
+    /// Something of a request is still going on, until the guard drops.
+    pub fn is_busy(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(self.clone())
+    }
+
+    /// The last request and its answer are over and out, and no byte of another one has come.
+    pub fn is_between_requests(&self) -> bool {
+        !self.opaque.load(Ordering::Relaxed)
+            && self.in_flight.load(Ordering::Relaxed) == 0
+            && self.head_since_ms.load(Ordering::Relaxed) == 0
+            && !self.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Once after the sweep has found that there is nothing to do.
+    pub fn takes_a_rest(&self) -> bool {
+        self.may_rest.load(Ordering::Relaxed) && self.may_rest.swap(false, Ordering::Relaxed)
+    }
+
+    fn rest(&self) {
+        if !self.may_rest.swap(true, Ordering::Relaxed) {
+            // Whoever waits to be killed looks at this too.
+            self.kill.notify_one();
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -168,6 +201,16 @@ impl Activity {
 
     fn touch(&self) {
         self.moved.store(true, Ordering::Relaxed);
+    }
+
+    fn has_written(&self, all_or_some: bool) {
+        if all_or_some {
+            self.touch();
+        }
+        // It is nearly always the same as before, and loads are cheaper than stores.
+        if self.blocked.load(Ordering::Relaxed) == all_or_some {
+            self.blocked.store(!all_or_some, Ordering::Relaxed);
+        }
     }
 
     fn has_read(&self) {
@@ -228,6 +271,8 @@ impl Activity {
 }
 
 const JUST_NOW: u64 = u64::MAX;
+/// Agents pause between requests. Shorter, and one that goes on would pay for new buffers each time.
+const REST_AFTER: Duration = Duration::from_secs(2);
 
 /// One request in flight on a connection.
 pub struct InFlight(Arc<Activity>);
@@ -273,9 +318,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if polled.is_ready() {
-            self.activity.touch();
-        }
+        self.activity.has_written(polled.is_ready());
         polled
     }
 
@@ -285,9 +328,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        if polled.is_ready() {
-            self.activity.touch();
-        }
+        self.activity.has_written(polled.is_ready());
         polled
     }
 

@@ -6,41 +6,19 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 
-use futures_util::task::AtomicWaker;
+use crate::stream::Bell;
 
 /// Resolves as `signal` does.
 pub(super) struct Aside<F> {
     signal: F,
-    bell: Arc<Bell>,
-    waker: Waker,
-}
-
-/// What the signal wakes.
-struct Bell {
-    rung: AtomicBool,
-    task: AtomicWaker,
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
-        self.task.wake();
-    }
+    bell: Bell,
 }
 
 impl<F: Future + Unpin> Aside<F> {
     pub(super) fn new(signal: F) -> Self {
-        // Rung already: the first poll tells the signal whom to wake.
-        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: AtomicWaker::new() });
-        Self { signal, waker: Waker::from(bell.clone()), bell }
+        Self { signal, bell: Bell::new() }
     }
 }
 
@@ -48,19 +26,18 @@ impl<F: Future + Unpin> Future for Aside<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        // Registered before the look, so that a ring in between is not missed.
-        self.bell.task.register(cx.waker());
-        if !self.bell.rung.swap(false, Ordering::AcqRel) {
+        let this = &mut *self;
+        if !this.bell.has_rung(cx) {
             return Poll::Pending;
         }
-        let this = &mut *self;
-        Pin::new(&mut this.signal).poll(&mut Context::from_waker(&this.waker))
+        Pin::new(&mut this.signal).poll(&mut this.bell.context())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
+    use std::sync::Arc;
 
     use tokio::sync::Notify;
 

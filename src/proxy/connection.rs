@@ -5,18 +5,19 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::header::UPGRADE;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::Doors;
 use super::aside::Aside;
@@ -24,6 +25,7 @@ use super::intercept::{Inside, Prefixed};
 use super::tunnel::Opened;
 use super::{door, intercept, tunnel};
 use crate::forward::{Acquaintance, Activity, Body, Channel, UpgradeSlot, Watched};
+use crate::stream::Gate;
 use crate::telemetry::TunnelMode;
 
 /// Streams of one HTTP/2 connection at once. 100 is what RFC 9113 §6.5.2 recommends as the least.
@@ -51,7 +53,6 @@ pub struct Connection {
     pub switched: UpgradeSlot,
     /// A tunnel that a CONNECT has opened.
     pub opened: Mutex<Option<Opened>>,
-    on_upgrade: Mutex<Option<OnUpgrade>>,
     http2: bool,
 }
 
@@ -88,7 +89,7 @@ pub fn serve_inside<S>(
     arrived: Arrived,
     http2: bool,
     inside: Inside,
-) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
+) -> Pin<Box<dyn Future<Output = ()> + Send>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -113,18 +114,19 @@ impl Connection {
             acquaintance: Acquaintance::default(),
             switched: UpgradeSlot::default(),
             opened: Mutex::new(None),
-            on_upgrade: Mutex::new(None),
             http2,
         })
     }
 
     /// Serves HTTP/1.1 until its end. Returns the stream if the last request asked to switch
     /// protocols on it.
+    ///
+    /// While nothing happens it rests: hyper, with its buffers, is let go, and comes back with the
+    /// first byte of the next request. Half of what an idle connection costs is hyper's.
     async fn http1<S>(self: &Arc<Self>, stream: S) -> Option<Prefixed<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(|request| answer(self.clone(), request));
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder
             // Heads have their deadline in the sweep, without a timer for each.
@@ -132,29 +134,49 @@ impl Connection {
             .max_buf_size(self.doors.limits.max_header_bytes.max(MIN_BUFFER_BYTES))
             .max_header_size(self.doors.limits.max_header_bytes)
             .half_close(matches!(self.stage, Stage::Outside));
-        let served = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        // Boxed: its room is free again while a tunnel that came of it is open.
-        let mut served = Box::pin(served);
         let (drain, killed) = (pin!(self.doors.draining.cancelled()), pin!(self.activity.killed()));
         let (mut drain, mut killed) = (Aside::new(drain), Aside::new(killed));
-        let mut draining = false;
+        let mut stream = Prefixed::new(Bytes::new(), stream);
         loop {
+            let service = service_fn(|request| answer(self.clone(), request));
+            // Boxed: its room is free again at rest, and while a tunnel that came of it is open.
+            let mut served =
+                Box::new(builder.serve_connection(TokioIo::new(Gate::new(stream)), service));
+            let mut draining = false;
+            let ended = loop {
+                tokio::select! {
+                    biased;
+                    // Errors are the peer's: it broke off, or sent what is not HTTP and got a 400.
+                    served = served.as_mut() => {
+                        served.ok()?;
+                        break true;
+                    }
+                    () = &mut drain, if !draining => {
+                        draining = true;
+                        Pin::new(served.as_mut()).graceful_shutdown();
+                    }
+                    () = &mut killed => return None,
+                    // After hyper: it has just been asked, and had nothing to do.
+                    () = at_rest(&self.activity), if !draining => break false,
+                }
+            };
+            let parts = served.into_parts();
+            stream = parts.io.into_inner().into_inner().preceded_by(parts.read_buf);
+            if ended {
+                return self.has_turned().then_some(stream);
+            }
+            let _resting = self.doors.forwarder.telemetry.metrics.resting();
             tokio::select! {
                 biased;
-                // Errors are the peer's: it broke off, or sent what is not HTTP and got a 400.
-                _ = served.as_mut() => break,
-                () = &mut drain, if !draining => {
-                    draining = true;
-                    served.as_mut().graceful_shutdown();
-                }
                 () = &mut killed => return None,
+                awake = rest(&mut stream, &mut drain) => if !awake { return None },
             }
         }
-        let on_upgrade = self.on_upgrade.lock().take()?;
-        let upgraded = on_upgrade.await.ok()?;
-        // The stream itself, instead of one behind a virtual call for every read.
-        let parts = upgraded.downcast::<TokioIo<S>>().ok()?;
-        Some(Prefixed::new(parts.read_buf, parts.io.into_inner()))
+    }
+
+    /// Whether a request has made the connection a tunnel or a WebSocket.
+    fn has_turned(&self) -> bool {
+        self.opened.lock().is_some() || self.switched.lock().is_some()
     }
 
     async fn http2<S>(self: &Arc<Self>, stream: S)
@@ -209,7 +231,6 @@ impl Connection {
     pub fn leave(self: &Arc<Self>, opened: Opened, on_upgrade: OnUpgrade) {
         if !self.http2 {
             *self.opened.lock() = Some(opened);
-            *self.on_upgrade.lock() = Some(on_upgrade);
             return;
         }
         let doors = self.doors.clone();
@@ -228,19 +249,39 @@ impl Connection {
     }
 }
 
+/// Resolves when there is nothing to do but wait for a next request.
+async fn at_rest(activity: &Activity) {
+    std::future::poll_fn(|_| match activity.takes_a_rest() && activity.is_between_requests() {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
+}
+
+/// Waits for the next request; false when none will come.
+async fn rest<S>(stream: &mut Prefixed<S>, drain: impl Future<Output = ()>) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let awake = tokio::select! {
+        awake = stream.has_more() => awake,
+        () = drain => false,
+    };
+    if !awake {
+        let _ = stream.shutdown().await;
+    }
+    awake
+}
+
 /// hyper needs room for at least this much.
 const MIN_BUFFER_BYTES: usize = 8192;
 
 /// One request of a connection. A panic costs that request, not its neighbours.
 async fn answer(
     connection: Arc<Connection>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let busy = connection.activity.request_begins();
-    let on_upgrade = (!connection.http2
-        && request.method() != Method::CONNECT
-        && request.headers().contains_key(UPGRADE))
-    .then(|| hyper::upgrade::on(&mut request));
     // Boxed: hyper keeps the room for an answer as long as the connection is open, busy or not.
     let answered = match &connection.stage {
         Stage::Outside => {
@@ -253,9 +294,6 @@ async fn answer(
         }
     };
     let response = answered.unwrap_or_else(|_| broken());
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        *connection.on_upgrade.lock() = on_upgrade;
-    }
     Ok(response.map(|body| body.busy(busy)))
 }
 

@@ -72,7 +72,7 @@ fn enter(
         identity,
         target,
         parts,
-        body: Some(Content::Stream(body)),
+        body: Some(Content::Stream(body, None)),
         upgrade,
     })
 }

@@ -2,9 +2,10 @@
 //! tunnel too), and requests whose authority must be the tunnel's.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::header::HOST;
@@ -14,12 +15,14 @@ use hyper::body::Incoming;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::connection::{self, Connection};
 use super::{door, magic};
 use crate::forward::{Body, Content, Identity, Inbound, Refusal, Target};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
+use crate::stream::Ahead;
 use crate::telemetry::{AuditEvent, Door};
 
 /// What holds for every request inside one tunnel.
@@ -69,7 +72,7 @@ where
 }
 
 enum Begun<S> {
-    Tls(Box<tokio_rustls::server::TlsStream<Prefixed<S>>>),
+    Tls(Box<TlsStream<Ahead<Prefixed<S>>>>),
     Clear(Prefixed<S>),
 }
 
@@ -101,11 +104,11 @@ async fn accept<S>(
     connection: &Connection,
     authority: &Authority,
     stream: Prefixed<S>,
-) -> Result<tokio_rustls::server::TlsStream<Prefixed<S>>, String>
+) -> Result<TlsStream<Ahead<Prefixed<S>>>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
+    let start = LazyConfigAcceptor::new(Acceptor::default(), Ahead::new(stream)).await;
     let mut start = start.map_err(|error| error.to_string())?;
     if !names(start.client_hello().server_name(), &authority.host) {
         let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
@@ -159,7 +162,7 @@ pub async fn answer(
         identity,
         target: Target { host, port, secure: inside.secure },
         parts,
-        body: Some(Content::Stream(body)),
+        body: Some(Content::Stream(body, Some(connection.activity.is_busy()))),
         upgrade: connection.switched.clone(),
     };
     forwarder.forward(&world, inbound).await
@@ -219,7 +222,35 @@ impl<S> Prefixed<S> {
         let prefix = if prefix.is_empty() { Bytes::new() } else { prefix };
         Self { prefix, stream }
     }
+
+    /// With bytes that were read from it and are to be read again.
+    pub fn preceded_by(self, bytes: Bytes) -> Self {
+        if self.prefix.is_empty() {
+            return Self::new(bytes, self.stream);
+        }
+        Self::new([bytes, self.prefix].concat().into(), self.stream)
+    }
 }
+
+impl<S: AsyncRead + Unpin> Prefixed<S> {
+    /// Waits for the next bytes, which are kept; false at the end. Holds no buffer while it waits.
+    pub async fn has_more(&mut self) -> bool {
+        if !self.prefix.is_empty() {
+            return true;
+        }
+        std::future::poll_fn(|cx| {
+            let mut room = [MaybeUninit::uninit(); SOME_BYTES];
+            let mut first = ReadBuf::uninit(&mut room);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut first));
+            self.prefix = Bytes::copy_from_slice(first.filled());
+            Poll::Ready(read.is_ok() && !self.prefix.is_empty())
+        })
+        .await
+    }
+}
+
+/// Most heads are shorter.
+const SOME_BYTES: usize = 1024;
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(

@@ -15,6 +15,7 @@ use super::ca::certificate_names;
 use super::connection::{self, Arrived};
 use crate::forward::{Channel, Watched};
 use crate::ids::CallerId;
+use crate::stream::Ahead;
 use crate::telemetry;
 
 /// After `accept` failed for want of descriptors or memory: long enough for some to come back.
@@ -116,7 +117,7 @@ async fn admit_tls(
     config: Arc<ServerConfig>,
 ) {
     arrived.activity.becomes_opaque();
-    let handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
+    let handshake = Box::pin(TlsAcceptor::from(config).accept(Ahead::new(stream)));
     let timed = tokio::time::timeout(doors.limits.handshake_timeout, handshake).await;
     // A failed handshake with the proxy itself is the client's to report.
     let Ok(Ok(tls)) = timed else { return };

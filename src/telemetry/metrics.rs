@@ -112,6 +112,7 @@ pub struct Metrics {
     in_flight: IntGauge,
     overhead: Histogram,
     connections_active: Vec<IntGauge>,
+    connections_resting: IntGauge,
     connections: Vec<IntCounter>,
     tunnels: Vec<IntGauge>,
     auth_failures: Vec<IntCounter>,
@@ -158,6 +159,10 @@ impl Metrics {
             connections_active: each(
                 &to.int_gauges("connections_active", "Open client connections.", &["listener"]),
                 Listener::TEXTS,
+            ),
+            connections_resting: to.gauge(
+                "connections_resting",
+                "Client connections that wait for a next request without buffers.",
             ),
             connections: each(
                 &to.counters("connections_total", "Client connections accepted.", &["listener"]),
@@ -284,6 +289,11 @@ impl Metrics {
     pub fn connection(&self, listener: Listener) -> Active {
         self.connections[listener as usize].inc();
         Active::of(&self.connections_active[listener as usize])
+    }
+
+    /// A connection that rests until dropped.
+    pub fn resting(&self) -> Active {
+        Active::of(&self.connections_resting)
     }
 
     /// A tunnel, open until dropped.

@@ -1,6 +1,7 @@
 //! The two bodies of an exchange, streamed: the client's on its way out, the origin's on its way
 //! back. Neither is collected, but for a signature that covers it.
 
+use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ struct Upload {
     incoming: Incoming,
     progress: Arc<Progress>,
     counter: Option<Arc<AtomicU64>>,
+    kept: Option<Box<dyn Any + Send + Sync>>,
     /// Runs while the origin's 100 is awaited.
     patience: Option<Pin<Box<Sleep>>>,
 }
@@ -61,14 +63,27 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        let progress = Arc::default();
-        Self(Kind::Stream(Box::new(Upload { incoming, progress, counter: None, patience: None })))
+        Self(Kind::Stream(Box::new(Upload {
+            incoming,
+            progress: Arc::default(),
+            counter: None,
+            kept: None,
+            patience: None,
+        })))
     }
 
     /// Adds the bytes that are streamed to `counter`.
     pub fn counted(mut self, counter: Arc<AtomicU64>) -> Self {
         if let Kind::Stream(upload) = &mut self.0 {
             upload.counter = Some(counter);
+        }
+        self
+    }
+
+    /// Drops `guard` when the body is gone, and not before.
+    pub fn keeping(mut self, guard: impl Send + Sync + 'static) -> Self {
+        if let Kind::Stream(upload) = &mut self.0 {
+            upload.kept = Some(Box::new(guard));
         }
         self
     }

@@ -29,6 +29,7 @@ use super::knock::Knock;
 use super::message;
 use super::pool::Lease;
 use super::{Limits, Phase};
+use crate::stream::Gate;
 
 /// Also the limit of a response's head. The read buffer starts at 8 KiB and grows towards this
 /// only while an origin keeps filling it.
@@ -46,7 +47,7 @@ pub(super) struct Connection {
 }
 
 type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
-type Plain = hyper::client::conn::http1::Connection<TokioIo<Io>, RequestBody>;
+type Plain = hyper::client::conn::http1::Connection<TokioIo<Gate<Io>>, RequestBody>;
 
 /// hyper's type for a connection that can be upgraded has no name, so it is boxed, and only for
 /// the requests that need it.
@@ -81,7 +82,7 @@ impl Connection {
         let (sender, connection) = Builder::new()
             .max_buf_size(MAX_BUFFER_BYTES)
             .max_headers(MAX_HEADERS)
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(Gate::new(io)))
             .await?;
         Ok(Self {
             sender,

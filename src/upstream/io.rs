@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::Stats;
+use crate::stream::Ahead;
 
 /// A connection that is counted while it is open, and that can still be read when it can no
 /// longer be written.
@@ -26,7 +27,7 @@ pub(super) struct Io {
 
 pub(super) enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Ahead<TcpStream>>>),
 }
 
 impl Io {

@@ -12,6 +12,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::SetupError;
 use crate::host::Host;
+use crate::stream::Ahead;
 
 /// Hosts whose sessions are kept for resumption.
 const SESSIONS: usize = 1024;
@@ -52,11 +53,11 @@ impl Tls {
         tcp: TcpStream,
         host: &Host,
         http1_only: bool,
-    ) -> io::Result<TlsStream<TcpStream>> {
+    ) -> io::Result<TlsStream<Ahead<TcpStream>>> {
         let name = ServerName::try_from(host.as_str().to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let connector = if http1_only { &self.http1 } else { &self.any };
-        connector.connect(name, tcp).await
+        connector.connect(name, Ahead::new(tcp)).await
     }
 }
 

@@ -13,5 +13,6 @@ mod callers;
 mod guard;
 mod http2;
 mod life;
+mod rest;
 mod scrub;
 mod upstream;
