@@ -5,7 +5,6 @@
 //! and no allocation. Embedded apps stand here by what `build.rs` says of their hosts; a definition
 //! is read when a request first comes to one of them.
 
-use foldhash::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use super::entry::{Claimed, Entry};
@@ -14,6 +13,7 @@ use super::path::{is_odd, starts_below};
 use super::{App, Mistake};
 use crate::host::Host;
 use crate::ids::AppId;
+use foldhash::HashMap;
 
 /// Every host that an app claims. Cheap to clone.
 #[derive(Debug, Clone, Default)]

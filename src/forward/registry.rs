@@ -90,7 +90,7 @@ impl Registry {
         for activity in self.open.lock().values() {
             if activity.is_stuck(patience) {
                 activity.end();
-            } else if activity.quiet() >= REST_AFTER && activity.is_between_requests() {
+            } else if activity.is_between_requests() && activity.quiet() >= REST_AFTER {
                 activity.rest();
             }
         }
@@ -165,11 +165,11 @@ impl Activity {
     /// A request's head has been read; its end is when the guard drops.
     pub fn request_begins(self: &Arc<Self>) -> InFlight {
         self.head_since_ms.store(0, Ordering::Relaxed);
-        self.is_busy()
+        self.busy()
     }
 
     /// Something of a request is still going on, until the guard drops.
-    pub fn is_busy(self: &Arc<Self>) -> InFlight {
+    pub fn busy(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(self.clone())
     }
@@ -203,13 +203,13 @@ impl Activity {
         self.moved.store(true, Ordering::Relaxed);
     }
 
-    fn has_written(&self, all_or_some: bool) {
-        if all_or_some {
+    fn has_written(&self, taken: bool) {
+        if taken {
             self.touch();
         }
         // It is nearly always the same as before, and loads are cheaper than stores.
-        if self.blocked.load(Ordering::Relaxed) == all_or_some {
-            self.blocked.store(!all_or_some, Ordering::Relaxed);
+        if self.blocked.load(Ordering::Relaxed) == taken {
+            self.blocked.store(!taken, Ordering::Relaxed);
         }
     }
 

@@ -1,7 +1,6 @@
 //! What every request reads: one immutable snapshot of callers, policy, apps and credentials,
 //! swapped whole on reload. No request sees half of a new configuration.
 
-use foldhash::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,6 +13,7 @@ use crate::credentials::{self, Slot};
 use crate::ids::{AccountId, CallerId};
 use crate::secret::TokenDigest;
 use crate::sources;
+use foldhash::HashMap;
 
 pub struct World {
     pub unmatched: Untouched,

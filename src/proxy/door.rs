@@ -40,7 +40,7 @@ pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) ->
                 identity,
                 target,
                 parts,
-                body: Some(Content::Stream(body, Some(connection.activity.is_busy()))),
+                body: Some(Content::Stream(body, Some(connection.activity.busy()))),
                 upgrade: connection.switched.clone(),
             };
             forwarder.forward(&world, inbound).await

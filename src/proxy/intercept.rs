@@ -22,7 +22,7 @@ use super::{door, magic};
 use crate::forward::{Body, Content, Identity, Inbound, Refusal, Target};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
-use crate::stream::Ahead;
+use crate::stream::{Ahead, writes_through};
 use crate::telemetry::{AuditEvent, Door};
 
 /// What holds for every request inside one tunnel.
@@ -162,7 +162,7 @@ pub async fn answer(
         identity,
         target: Target { host, port, secure: inside.secure },
         parts,
-        body: Some(Content::Stream(body, Some(connection.activity.is_busy()))),
+        body: Some(Content::Stream(body, Some(connection.activity.busy()))),
         upgrade: connection.switched.clone(),
     };
     forwarder.forward(&world, inbound).await
@@ -267,32 +267,4 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
+writes_through!(Prefixed);

@@ -6,11 +6,11 @@
 //! servers. Handles are resolved once per app and caller and then are plain atomics: counting a
 //! request hashes two short names and touches no lock.
 
-use foldhash::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use foldhash::HashMap;
 use http::Method;
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,

@@ -5,10 +5,10 @@
 //! never while a connection is polled or opened. The number of HTTP/1.1 exchanges at once is the
 //! number of permits, so open connections never exceed it: one is only opened when none is idle.
 
-use foldhash::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use foldhash::HashMap;
 use http::HeaderValue;
 use http::uri::Scheme;
 use hyper::client::conn::http2::SendRequest;
