@@ -102,9 +102,9 @@ proptest! {
 
     #[test]
     fn what_is_quoted_comes_out_as_it_was(
-        path in "[^\\x00]{0,40}", name in "[A-Za-z][A-Za-z-]{0,12}", body in "[^\\x00]{1,60}",
+        path in "[^\\x00?#@]{0,40}", name in "[A-Za-z][A-Za-z-]{0,12}", body in "[^\\x00]{1,60}",
     ) {
-        prop_assume!(!is_credential(&name) && !path.contains(['?', '#', '@']));
+        prop_assume!(!is_credential(&name));
         prop_assume!(!CONNECTION.contains(&&*name.to_lowercase()));
         prop_assume!(!name.to_lowercase().starts_with("sec-"));
         prop_assume!(!name.eq_ignore_ascii_case("accept-encoding"));
