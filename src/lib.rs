@@ -4,6 +4,10 @@
 //! One house, one direction: a room imports only from the floors below it (`tests/floors.rs` checks
 //! it). `ARCHITECTURE.md` follows one request from socket to socket. Lowest first:
 
+// A future holds all that it awaits, from a listener down to the bytes of a pooled connection, and
+// whether it is `Send` is asked all the way down.
+#![recursion_limit = "256"]
+
 // 0: values; nothing of ours.
 pub mod clock;
 pub mod host;

@@ -14,7 +14,7 @@ use crate::catalog::Choice;
 use crate::credentials::{Current, Slot, State};
 use crate::inject::Mask;
 use crate::upstream::{Destination, RequestBody, ResponseBody};
-use http::header::{EXPECT, HOST, HeaderValue};
+use http::header::{EXPECT, HOST, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri};
@@ -44,25 +44,21 @@ pub(super) struct Credential {
 
 impl Errand {
     pub(super) fn new(
-        plan: &Plan,
+        plan: Plan,
         mut parts: Parts,
         target: PathAndQuery,
         body: Option<Content>,
         exchange: &mut Exchange,
-    ) -> Result<Self, Refusal> {
-        let expects = parts.headers.contains_key(EXPECT);
-        parts.headers.insert(HOST, host_value(&plan.destination));
+    ) -> Result<Box<Self>, Refusal> {
+        let Plan { destination, slot, .. } = plan;
+        parts.headers.insert(HOST, host_value(&destination));
         let repeatable = parts.method.is_safe() && body.as_ref().is_none_or(Content::is_empty);
-        let body = body.map(|body| request_body(body, expects, exchange));
+        let body = body.map(|body| request_body(body, &parts, exchange));
         let body = body.unwrap_or_else(RequestBody::empty);
-        let credential = plan
-            .slot
-            .as_ref()
-            .map(|slot| Credential { slot: slot.clone(), current: slot.current().clone() });
-        let undressed = (repeatable && plan.slot.as_ref().is_some_and(|slot| slot.renewable()))
+        let undressed = (repeatable && slot.as_ref().is_some_and(|slot| slot.renewable()))
             .then(|| (parts.clone(), target.clone()));
-        let destination = plan.destination.clone();
-        let mut errand = Self {
+        let credential = slot.map(|slot| Credential { current: slot.current().clone(), slot });
+        let mut errand = Box::new(Self {
             destination,
             parts,
             target,
@@ -73,7 +69,7 @@ impl Errand {
             undressed,
             mask: None,
             room: None,
-        };
+        });
         errand.dress()?;
         Ok(errand)
     }
@@ -123,7 +119,24 @@ impl Errand {
         Ok(request)
     }
 
-    pub(super) fn arrive(self, response: Response<ResponseBody>) -> Result<Arrival, Refusal> {
+    /// Whether the origin said no to the credential: a 401, or what the app's definition says
+    /// instead. Bodies are not looked at: they are streamed.
+    pub(super) fn is_refused_by<B>(&self, response: &Response<B>) -> bool {
+        let Some(credential) = &self.credential else { return false };
+        let oauth2 = credential.slot.auth().oauth2.as_ref();
+        let signal = oauth2.and_then(|oauth2| oauth2.dead_signal.as_ref());
+        let Some(signal) = signal.filter(|signal| !signal.needs_body()) else {
+            return response.status() == StatusCode::UNAUTHORIZED;
+        };
+        let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter();
+        let challenges: Vec<_> = challenges.filter_map(|value| value.to_str().ok()).collect();
+        signal.is_met(response.status().as_u16(), &challenges.join(", "), None)
+    }
+
+    pub(super) fn arrive(
+        self: Box<Self>,
+        response: Response<ResponseBody>,
+    ) -> Result<Arrival, Refusal> {
         let response = self.undress(response)?;
         Ok(Arrival::Answer { response, mask: self.mask, signed: self.only_signed })
     }
@@ -155,7 +168,7 @@ impl Content {
 }
 
 /// An empty body needs no counting and no deadline.
-fn request_body(body: Content, expects: bool, exchange: &mut Exchange) -> RequestBody {
+fn request_body(body: Content, parts: &Parts, exchange: &mut Exchange) -> RequestBody {
     let (body, busy) = match body {
         _ if body.is_empty() => return RequestBody::empty(),
         Content::Stream(body, busy) => (body, busy),
@@ -167,7 +180,7 @@ fn request_body(body: Content, expects: bool, exchange: &mut Exchange) -> Reques
     let received = Arc::new(AtomicU64::new(0));
     exchange.receives(received.clone());
     let body = RequestBody::stream(body).counted(received).keeping(busy);
-    if expects { body.after_continue() } else { body }
+    if parts.headers.contains_key(EXPECT) { body.after_continue() } else { body }
 }
 
 fn host_value(to: &Destination) -> HeaderValue {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::future::Either;
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 
@@ -224,13 +225,17 @@ impl Exchange {
     ///
     /// # Errors
     /// When it cannot be written; nothing may be sent then.
-    pub async fn record_first(&self) -> Result<(), Refusal> {
-        if !self.telemetry.is_strict() {
-            return Ok(());
+    pub fn record_first(&self) -> impl Future<Output = Result<(), Refusal>> {
+        match self.telemetry.is_strict() {
+            false => Either::Left(std::future::ready(Ok(()))),
+            true => Either::Right(Box::pin(self.record_start())),
         }
+    }
+
+    async fn record_start(&self) -> Result<(), Refusal> {
         let record = self.record();
         let event = AuditEvent::RequestStarted(&record);
-        Box::pin(self.telemetry.strict(&event)).await.map_err(|_| Refusal::Unrecorded)
+        self.telemetry.strict(&event).await.map_err(|_| Refusal::Unrecorded)
     }
 
     fn record(&self) -> RequestRecord<'_> {

@@ -159,7 +159,9 @@ pub fn strip_response(headers: &mut HeaderMap) {
     if has_hop_by_hop(headers) {
         strip_hop_by_hop(headers);
     }
-    headers.remove(ALT_SVC);
+    if headers.keys().any(|name| name == ALT_SVC) {
+        headers.remove(ALT_SVC);
+    }
     strip_ours(headers);
 }
 
@@ -207,9 +209,13 @@ fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 fn strip_ours(headers: &mut HeaderMap) {
     let ours = |name: &HeaderName| {
         let name = name.as_str();
-        name.starts_with("proxy-")
-            || name.starts_with("countersign-")
-            || name.starts_with("x-countersign-")
+        // The first letter says no to nearly all.
+        match name.as_bytes().first() {
+            Some(b'p') => name.starts_with("proxy-"),
+            Some(b'c') => name.starts_with("countersign-"),
+            Some(b'x') => name.starts_with("x-countersign-"),
+            _ => false,
+        }
     };
     let found: Vec<HeaderName> = headers.keys().filter(|name| ours(name)).cloned().collect();
     for name in found {

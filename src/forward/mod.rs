@@ -50,7 +50,6 @@ pub use stored::Stored;
 pub use websocket::{Switched, UpgradeSlot};
 pub use world::{Error as WorldError, World};
 
-use crate::catalog::Auth;
 use crate::ids::RequestId;
 use crate::inject::Mask;
 use crate::random;
@@ -157,44 +156,21 @@ impl Forwarder {
     }
 
     /// Takes one request to its origin and brings the answer back.
-    pub async fn forward(&self, world: &World, inbound: Inbound) -> Response<Body> {
-        let target = inbound.parts.uri.path_and_query().cloned();
-        let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let mut exchange = Exchange::open(
-            &self.telemetry,
-            &Opening {
-                id: inbound.id,
-                door: inbound.door,
-                client: inbound.client,
-                caller: Some(&inbound.identity.caller.id),
-                method: &inbound.parts.method,
-                host: Some(&inbound.target.host),
-                port: inbound.target.port,
-                target: &target,
-            },
-        );
-        match self.journey(world, inbound, target, &mut exchange).await {
-            Ok(Arrival::Answer { response, mask, signed }) => {
-                let (mut head, body) = response.into_parts();
-                let empty = body.is_end_stream();
-                let scrub = mask.and_then(|mask| match signed {
-                    false => Scrub::of(&mask, &mut head, empty),
-                    true => Scrub::of_signed(&mask, &mut head, empty),
-                });
-                Response::from_parts(head, Body::origin(body, exchange, scrub))
-            }
-            Ok(Arrival::Switch { response, pending }) => {
-                pending.leave(exchange);
-                response
-            }
-            Ok(Arrival::Own(response)) => {
-                exchange.answered_here(response.status());
-                response
-            }
-            Err(refusal) => {
-                exchange.refused(&refusal);
-                refusal.into_response(exchange.id)
-            }
+    ///
+    /// Whatever can be is decided before there is a future, which is copied with every request and
+    /// therefore small.
+    pub fn forward<'a>(
+        &'a self,
+        world: &World,
+        inbound: Inbound,
+    ) -> impl Future<Output = Response<Body>> + use<'a> {
+        let (mut exchange, decided) = self.open(world, inbound);
+        async move {
+            let arrival = match decided {
+                Ok(decided) => self.journey(decided, &mut exchange).await,
+                Err(refusal) => Err(refusal),
+            };
+            respond(arrival, exchange)
         }
     }
 
@@ -212,48 +188,77 @@ impl Forwarder {
         response
     }
 
-    async fn journey(
+    fn open(
         &self,
         world: &World,
         inbound: Inbound,
-        target: PathAndQuery,
+    ) -> (Box<Exchange>, Result<Box<Decided>, Refusal>) {
+        let target = inbound.parts.uri.path_and_query().cloned();
+        let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let mut exchange = Exchange::open(
+            &self.telemetry,
+            &Opening {
+                id: inbound.id,
+                door: inbound.door,
+                client: inbound.client,
+                caller: Some(&inbound.identity.caller.id),
+                method: &inbound.parts.method,
+                host: Some(&inbound.target.host),
+                port: inbound.target.port,
+                target: &target,
+            },
+        );
+        let decided = decide(world, inbound, target, &mut exchange);
+        (exchange, decided)
+    }
+
+    async fn journey(
+        &self,
+        mut decided: Box<Decided>,
         exchange: &mut Exchange,
     ) -> Result<Arrival, Refusal> {
-        let Inbound { identity, target: to, mut parts, body, upgrade, .. } = inbound;
-        let selector = take_selector(&mut parts, &identity)?;
-        let caller = &identity.caller;
-        let plan = plan(world, caller, &to, &parts.method, target.path(), selector.as_deref());
-        let plan = plan.inspect_err(|_| note_app(world, &to, target.path(), exchange))?;
-        note(&plan, exchange);
-        exchange.hold(caller.admit()?);
-        if let Some(answer) = answer_for_last_hop(&mut parts) {
+        if let Some(answer) = answer_for_last_hop(&mut decided.parts) {
             return Ok(Arrival::Own(answer));
         }
-        if let Some(slot) = plan.slot.as_ref().filter(|slot| slot.must_wait()) {
+        if let Some(slot) = decided.plan.slot.as_ref().filter(|slot| slot.must_wait()) {
             let _waiting = self.telemetry.metrics.accounts.waiting();
             Box::pin(slot.renewed()).await;
         }
-        let wish = head::strip_request(&mut parts);
-        if self.upstream.is_chained() {
-            head::add_via(&mut parts, self.upstream.pseudonym());
-        }
-        let mut errand = Errand::new(&plan, parts, target, body, exchange)?;
+        let (mut errand, pending) = self.set_out(decided, exchange)?;
         if errand.unfinished.is_some() {
             Box::pin(errand.finish(&self.room, self.settings.idle_timeout)).await?;
         }
         exchange.record_first().await?;
-        if wish == Wish::WebSocket {
-            let place = caller.admit_tunnel(self.settings.max_tunnels_per_caller)?;
-            let claim = Claim {
-                identity: identity.clone(),
-                account: plan.slot.as_ref().map(|slot| slot.id.clone()),
-            };
-            return Box::pin(self.switch(errand, exchange, Pending { upgrade, claim, place }))
-                .await;
+        if let Some(pending) = pending {
+            return Box::pin(self.switch(errand, exchange, pending)).await;
         }
         let response = self.send(&mut errand, exchange).await?;
-        let response = self.once_more_if_stale(response, &mut errand, exchange).await?;
+        if !errand.is_refused_by(&response) {
+            return errand.arrive(response);
+        }
+        let response = Box::pin(self.once_more(response, &mut errand, exchange)).await?;
         errand.arrive(response)
+    }
+
+    /// Makes the request ready for its origin; also what becomes of its connection, if it asks to
+    /// switch protocols.
+    fn set_out(
+        &self,
+        decided: Box<Decided>,
+        exchange: &mut Exchange,
+    ) -> Result<(Box<Errand>, Option<Box<Pending>>), Refusal> {
+        let Decided { identity, plan, mut parts, target, body, upgrade } = *decided;
+        let wish = head::strip_request(&mut parts);
+        if self.upstream.is_chained() {
+            head::add_via(&mut parts, self.upstream.pseudonym());
+        }
+        if wish != Wish::WebSocket {
+            return Ok((Errand::new(plan, parts, target, body, exchange)?, None));
+        }
+        let place = identity.caller.admit_tunnel(self.settings.max_tunnels_per_caller)?;
+        let claim = Claim { identity, account: plan.slot.as_ref().map(|slot| slot.id.clone()) };
+        let errand = Errand::new(plan, parts, target, body, exchange)?;
+        Ok((errand, Some(Box::new(Pending { upgrade, claim, place }))))
     }
 
     /// What every door checks first: a head that can be read in one way, and that this proxy has
@@ -288,33 +293,28 @@ impl Forwarder {
 
     /// DESIGN.md §3 rule 7: a 401 renews the credential, and a request that can safely be repeated
     /// is repeated once.
-    async fn once_more_if_stale(
+    async fn once_more(
         &self,
-        response: Response<ResponseBody>,
+        refused: Response<ResponseBody>,
         errand: &mut Errand,
         exchange: &mut Exchange,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        let Some(credential) = &errand.credential else { return Ok(response) };
-        if !refuses_credential(credential.slot.auth(), &response) {
-            return Ok(response);
-        }
-        let renewed = {
-            let version = credential.current.version;
-            Box::pin(credential.slot.renew_after_refusal(version, &self.telemetry)).await
-        };
+        let Some(credential) = &errand.credential else { return Ok(refused) };
+        let version = credential.current.version;
+        let renewed = credential.slot.renew_after_refusal(version, &self.telemetry).await;
         if !renewed || !errand.rewind()? {
-            return Ok(response);
+            return Ok(refused);
         }
-        drop(response);
-        Box::pin(self.send(errand, exchange)).await
+        drop(refused);
+        self.send(errand, exchange).await
     }
 
     /// A WebSocket handshake: HTTP/1.1 to the origin, then bytes.
     async fn switch(
         &self,
-        mut errand: Errand,
+        mut errand: Box<Errand>,
         exchange: &mut Exchange,
-        pending: Pending,
+        pending: Box<Pending>,
     ) -> Result<Arrival, Refusal> {
         errand.destination.http1_only = true;
         let mut response = self.send(&mut errand, exchange).await?;
@@ -334,15 +334,31 @@ impl Forwarder {
     }
 }
 
-/// A 401, or what the app's definition says instead. Bodies are not looked at: they are streamed.
-fn refuses_credential<B>(auth: &Auth, response: &Response<B>) -> bool {
-    let signal = auth.oauth2.as_ref().and_then(|oauth2| oauth2.dead_signal.as_ref());
-    let Some(signal) = signal.filter(|signal| !signal.needs_body()) else {
-        return response.status() == StatusCode::UNAUTHORIZED;
-    };
-    let challenges = response.headers().get_all(http::header::WWW_AUTHENTICATE).iter();
-    let challenges: Vec<_> = challenges.filter_map(|value| value.to_str().ok()).collect();
-    signal.is_met(response.status().as_u16(), &challenges.join(", "), None)
+/// A request that may be sent.
+struct Decided {
+    identity: Identity,
+    plan: Plan,
+    parts: Parts,
+    target: PathAndQuery,
+    body: Option<Content>,
+    upgrade: UpgradeSlot,
+}
+
+/// Finds the app, chooses the account, decides, and takes a place among the caller's requests.
+fn decide(
+    world: &World,
+    inbound: Inbound,
+    target: PathAndQuery,
+    exchange: &mut Exchange,
+) -> Result<Box<Decided>, Refusal> {
+    let Inbound { identity, target: to, mut parts, body, upgrade, .. } = inbound;
+    let selector = take_selector(&mut parts, &identity)?;
+    let caller = &identity.caller;
+    let plan = plan(world, caller, &to, &parts.method, target.path(), selector.as_deref());
+    let plan = plan.inspect_err(|_| note_app(world, &to, target.path(), exchange))?;
+    note(&plan, exchange);
+    exchange.hold(caller.admit()?);
+    Ok(Box::new(Decided { identity, plan, parts, target, body, upgrade }))
 }
 
 /// How a journey ends well.
@@ -358,6 +374,33 @@ enum Arrival {
         response: Response<Body>,
         pending: Ready,
     },
+}
+
+/// What the client gets.
+fn respond(arrival: Result<Arrival, Refusal>, mut exchange: Box<Exchange>) -> Response<Body> {
+    match arrival {
+        Ok(Arrival::Answer { response, mask, signed }) => {
+            let (mut head, body) = response.into_parts();
+            let empty = body.is_end_stream();
+            let scrub = mask.and_then(|mask| match signed {
+                false => Scrub::of(&mask, &mut head, empty),
+                true => Scrub::of_signed(&mask, &mut head, empty),
+            });
+            Response::from_parts(head, Body::origin(body, exchange, scrub))
+        }
+        Ok(Arrival::Switch { response, pending }) => {
+            pending.leave(exchange);
+            response
+        }
+        Ok(Arrival::Own(response)) => {
+            exchange.answered_here(response.status());
+            response
+        }
+        Err(refusal) => {
+            exchange.refused(&refusal);
+            refusal.into_response(exchange.id)
+        }
+    }
 }
 
 /// The account that this request names: by header, else in the proxy user name.

@@ -32,19 +32,19 @@ pub(super) struct Pending {
 
 /// A handshake that the origin agreed to.
 pub(super) struct Ready {
-    pending: Pending,
+    pending: Box<Pending>,
     origin: hyper::upgrade::OnUpgrade,
 }
 
 impl Pending {
-    pub(super) fn with(self, origin: hyper::upgrade::OnUpgrade) -> Ready {
+    pub(super) fn with(self: Box<Self>, origin: hyper::upgrade::OnUpgrade) -> Ready {
         Ready { pending: self, origin }
     }
 }
 
 impl Ready {
     pub(super) fn leave(self, exchange: Box<Exchange>) {
-        let Pending { upgrade, claim, place } = self.pending;
+        let Pending { upgrade, claim, place } = *self.pending;
         *upgrade.lock() =
             Some(Switched { origin: self.origin, exchange, claim: Some(claim), _place: place });
     }

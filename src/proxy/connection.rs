@@ -277,24 +277,21 @@ where
 const MIN_BUFFER_BYTES: usize = 8192;
 
 /// One request of a connection. A panic costs that request, not its neighbours.
-async fn answer(
+fn answer(
     connection: Arc<Connection>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> impl Future<Output = Result<Response<Body>, Infallible>> {
     let busy = connection.activity.request_begins();
-    // Boxed: hyper keeps the room for an answer as long as the connection is open, busy or not.
-    let answered = match &connection.stage {
-        Stage::Outside => {
-            let answer = Box::pin(door::answer(&connection, request));
-            AssertUnwindSafe(answer).catch_unwind().await
-        }
-        Stage::Inside(inside) => {
-            let answer = Box::pin(intercept::answer(&connection, inside, request));
-            AssertUnwindSafe(answer).catch_unwind().await
+    let answer = async move {
+        match &connection.stage {
+            Stage::Outside => door::answer(&connection, request).await,
+            Stage::Inside(inside) => intercept::answer(&connection, inside, request).await,
         }
     };
-    let response = answered.unwrap_or_else(|_| broken());
-    Ok(response.map(|body| body.busy(busy)))
+    AssertUnwindSafe(answer).catch_unwind().map(|answered| {
+        let response = answered.unwrap_or_else(|_| broken());
+        Ok(response.map(|body| body.busy(busy)))
+    })
 }
 
 fn broken() -> Response<Body> {

@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -18,21 +20,19 @@ use crate::ids::CallerId;
 use crate::telemetry::{AuditEvent, AuthFailure, Door};
 
 /// Answers one request of a client that speaks to us as a proxy.
-pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
-    let world = connection.doors.forwarder.world();
+pub fn answer(
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Response<Body>> {
+    let forwarder = &connection.doors.forwarder;
+    let world = forwarder.world();
     if request.method() == Method::CONNECT {
-        return tunnel::connect(connection, &world, request).await;
+        let connected = async move { tunnel::connect(connection, &world, request).await };
+        return Either::Right(connected.boxed());
     }
     let (parts, body) = request.into_parts();
-    let entered = match enter(connection, &world, &parts) {
-        Ok(entered) => entered,
-        Err(refusal) => return refuse(connection, Door::Plain, &parts, None, refusal),
-    };
-    match entered {
-        Entered::Directly => magic::spoken_to_directly(),
-        Entered::Magic(identity) => answer_magic(connection, &world, &identity, &parts),
-        Entered::Request { identity, target } => {
-            let forwarder = &connection.doors.forwarder;
+    let response = match enter(connection, &world, &parts) {
+        Ok(Entered::Request { identity, target }) => {
             let inbound = Inbound {
                 id: forwarder.next_id(),
                 door: Door::Plain,
@@ -43,9 +43,13 @@ pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) ->
                 body: Some(Content::Stream(body, Some(connection.activity.busy()))),
                 upgrade: connection.switched.clone(),
             };
-            forwarder.forward(&world, inbound).await
+            return Either::Left(forwarder.forward(&world, inbound));
         }
-    }
+        Ok(Entered::Directly) => magic::spoken_to_directly(),
+        Ok(Entered::Magic(identity)) => answer_magic(connection, &world, &identity, &parts),
+        Err(refusal) => refuse(connection, Door::Plain, &parts, None, refusal),
+    };
+    Either::Right(std::future::ready(response).boxed())
 }
 
 /// What a request on the proxy port is.

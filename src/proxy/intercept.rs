@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use http::header::HOST;
 use http::request::Parts;
 use http::{Method, Request, Response, Version};
@@ -19,7 +21,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::connection::{self, Connection};
 use super::{door, magic};
-use crate::forward::{Body, Content, Identity, Inbound, Refusal, Target};
+use crate::forward::{Body, Content, Identity, Inbound, Refusal, Target, World};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
 use crate::stream::{Ahead, writes_through};
@@ -132,40 +134,59 @@ fn note_failure(connection: &Connection, caller: &CallerId, authority: &Authorit
 }
 
 /// Answers one request inside a tunnel.
-pub async fn answer(
+pub fn answer(
     connection: &Arc<Connection>,
     inside: &Inside,
     request: Request<Incoming>,
-) -> Response<Body> {
+) -> impl Future<Output = Response<Body>> {
+    let (parts, body) = request.into_parts();
     let forwarder = &connection.doors.forwarder;
     let world = forwarder.world();
-    let (parts, body) = request.into_parts();
-    let caller = Some(&inside.identity.caller.id);
-    let checked = forwarder.check(&parts).and_then(|()| check(&parts, inside));
-    if let Err(refusal) = checked {
-        return door::refuse(connection, Door::Intercept, &parts, caller, refusal);
-    }
+    let response = match enter(connection, inside, &world, &parts) {
+        Ok(Entered::Request { identity, target }) => {
+            let inbound = Inbound {
+                id: forwarder.next_id(),
+                door: Door::Intercept,
+                client: connection.peer.ip(),
+                identity,
+                target,
+                parts,
+                body: Some(Content::Stream(body, Some(connection.activity.busy()))),
+                upgrade: connection.switched.clone(),
+            };
+            return Either::Left(forwarder.forward(&world, inbound));
+        }
+        Ok(Entered::Magic(identity)) => door::answer_magic(connection, &world, &identity, &parts),
+        Err(refusal) => {
+            let caller = Some(&inside.identity.caller.id);
+            door::refuse(connection, Door::Intercept, &parts, caller, refusal)
+        }
+    };
+    Either::Right(std::future::ready(response).boxed())
+}
+
+/// What a request inside a tunnel is.
+enum Entered {
+    Magic(Identity),
+    Request { identity: Identity, target: Target },
+}
+
+fn enter(
+    connection: &Connection,
+    inside: &Inside,
+    world: &World,
+    parts: &Parts,
+) -> Result<Entered, Refusal> {
+    connection.doors.forwarder.check(parts)?;
+    check(parts, inside)?;
     // Whoever proved itself at CONNECT must still be who it was: tokens are revoked while tunnels
     // are open.
-    let Some(identity) = world.renewed(&inside.identity) else {
-        let refusal = Refusal::UnknownCaller;
-        return door::refuse(connection, Door::Intercept, &parts, caller, refusal);
-    };
+    let identity = world.renewed(&inside.identity).ok_or(Refusal::UnknownCaller)?;
     let Authority { host, port } = inside.authority.clone();
     if host.as_str() == magic::HOST {
-        return door::answer_magic(connection, &world, &identity, &parts);
+        return Ok(Entered::Magic(identity));
     }
-    let inbound = Inbound {
-        id: forwarder.next_id(),
-        door: Door::Intercept,
-        client: connection.peer.ip(),
-        identity,
-        target: Target { host, port, secure: inside.secure },
-        parts,
-        body: Some(Content::Stream(body, Some(connection.activity.busy()))),
-        upgrade: connection.switched.clone(),
-    };
-    forwarder.forward(&world, inbound).await
+    Ok(Entered::Request { identity, target: Target { host, port, secure: inside.secure } })
 }
 
 /// One authority: the tunnel's, the URL's, `:authority` and `Host` must be the same, and so must

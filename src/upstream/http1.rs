@@ -7,8 +7,9 @@
 //! sent meanwhile (an end, surplus bytes) is found when it is taken out again, before a request
 //! is written.
 
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use http::header::CONNECTION;
@@ -17,6 +18,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
@@ -26,15 +28,15 @@ use super::deadline::Deadline;
 use super::error::Failure;
 use super::io::Io;
 use super::knock::Knock;
-use super::message;
+use super::message::{self, Asked};
 use super::pool::Lease;
 use super::{Limits, Phase};
 use crate::stream::Gate;
 
 /// Also the limit of a response's head. The read buffer starts at 8 KiB and grows towards this
-/// only while an origin keeps filling it.
+/// only while an origin keeps filling it. Of lines a head may have 100, as with Envoy: hyper has
+/// room for that many on the stack, and would allocate for more with every answer.
 const MAX_BUFFER_BYTES: usize = 128 * 1024;
-const MAX_HEADERS: usize = 256;
 
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
@@ -81,7 +83,6 @@ impl Connection {
     pub(super) async fn over(io: Io) -> hyper::Result<Self> {
         let (sender, connection) = Builder::new()
             .max_buf_size(MAX_BUFFER_BYTES)
-            .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(Gate::new(io)))
             .await?;
         Ok(Self {
@@ -150,69 +151,92 @@ impl Drop for Detached {
 pub(super) fn exchange<'a>(
     mut lease: Lease,
     request: Request<RequestBody>,
+    asked: Asked,
     limits: &'a Limits,
     tracker: &'a TaskTracker,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Failure>> + use<'a> {
     let progress = request.body().progress().cloned();
-    let asked = message::Asked::of(&request);
     if asked.upgrade {
         lease = lease.map(Connection::upgradable);
     }
     let answer = lease.connection().send(request);
-    async move {
-        let mut response = head(&mut lease, answer, progress.as_deref(), limits).await?;
-        message::check_answer(&mut response, &asked).map_err(Failure::Protocol)?;
-        let (parts, incoming) = response.into_parts();
-        // RFC 9112 §9.3.
-        lease.connection().persists =
-            parts.version == Version::HTTP_11 && !parts.headers.contains_key(CONNECTION);
-        let idle = limits.idle_timeout;
-        let source = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            let (connection, _) = lease.into_connection();
-            if let Some(driver) = connection.driver {
-                tracker.spawn(driver);
-            }
-            Source::Ended
-        } else {
-            source(lease, progress.as_deref(), tracker)
-        };
-        Ok(Response::from_parts(parts, ResponseBody::new(incoming, source, idle)))
+    lease.connection().deadline.start(limits.first_byte_timeout);
+    let wait = HeadWait::new(limits.first_byte_timeout, progress);
+    Exchange { lease: Some(lease), answer, wait, asked, limits, tracker }
+}
+
+pin_project! {
+    /// Written out, because an `async` block would hold its future twice: where it was made, and
+    /// where it is awaited.
+    struct Exchange<'a, A> {
+        // Gone when it is over.
+        lease: Option<Lease>,
+        #[pin]
+        answer: A,
+        wait: HeadWait,
+        asked: Asked,
+        limits: &'a Limits,
+        tracker: &'a TaskTracker,
     }
 }
 
-async fn head(
-    lease: &mut Lease,
-    answer: impl Future<Output = Sent>,
-    progress: Option<&Progress>,
-    limits: &Limits,
-) -> Result<Response<Incoming>, Failure> {
-    let connection = lease.connection();
-    let mut answer = pin!(answer);
-    let mut wait = HeadWait::new(limits.first_byte_timeout, progress);
-    connection.deadline.start(limits.first_byte_timeout);
-    let result = std::future::poll_fn(|cx| {
+impl<A: Future<Output = Sent>> Future for Exchange<'_, A> {
+    type Output = Result<Response<ResponseBody>, Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Some(lease) = this.lease else { return Poll::Pending };
+        let connection = lease.connection();
         connection.drive(cx);
         // As for the body: what completes the answer has just been polled.
         let nobody = &mut Context::from_waker(Waker::noop());
-        if let Poll::Ready(result) = answer.as_mut().poll(nobody) {
-            return Poll::Ready(result.map_err(Failure::from));
+        let answered = match this.answer.poll(nobody) {
+            Poll::Ready(answered) => answered.map_err(Failure::from),
+            Poll::Pending => Err(ready!(this.wait.poll(&mut connection.deadline, cx))),
+        };
+        connection.deadline.stop();
+        let Some(lease) = this.lease.take() else { return Poll::Pending };
+        let progress = this.wait.progress.as_deref();
+        Poll::Ready(answered.and_then(|response| {
+            arrive(response, lease, *this.asked, progress, this.limits, this.tracker)
+        }))
+    }
+}
+
+/// The head of the answer is here: what becomes of its connection.
+fn arrive(
+    mut response: Response<Incoming>,
+    mut lease: Lease,
+    asked: Asked,
+    progress: Option<&Progress>,
+    limits: &Limits,
+    tracker: &TaskTracker,
+) -> Result<Response<ResponseBody>, Failure> {
+    message::check_answer(&mut response, asked).map_err(Failure::Protocol)?;
+    // RFC 9112 §9.3.
+    lease.connection().persists =
+        response.version() == Version::HTTP_11 && !response.headers().contains_key(CONNECTION);
+    let source = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let (connection, _) = lease.into_connection();
+        if let Some(driver) = connection.driver {
+            tracker.spawn(driver);
         }
-        wait.poll(&mut connection.deadline, cx).map(Err)
-    })
-    .await;
-    connection.deadline.stop();
-    result
+        Source::Ended
+    } else {
+        source(lease, progress, tracker)
+    };
+    Ok(response.map(|incoming| ResponseBody::new(incoming, source, limits.idle_timeout)))
 }
 
 /// The limit for the head counts from the last byte of the request: an upload may take hours.
-pub(super) struct HeadWait<'a> {
+pub(super) struct HeadWait {
     limit: Duration,
-    progress: Option<&'a Progress>,
+    progress: Option<Arc<Progress>>,
     seen: u64,
 }
 
-impl<'a> HeadWait<'a> {
-    pub(super) fn new(limit: Duration, progress: Option<&'a Progress>) -> Self {
+impl HeadWait {
+    pub(super) fn new(limit: Duration, progress: Option<Arc<Progress>>) -> Self {
         Self { limit, progress, seen: 0 }
     }
 
@@ -227,13 +251,14 @@ impl<'a> HeadWait<'a> {
     }
 
     fn has_moved(&mut self) -> bool {
-        let bytes = self.progress.map_or(0, Progress::bytes);
+        let bytes = self.progress.as_ref().map_or(0, |progress| progress.bytes());
         std::mem::replace(&mut self.seen, bytes) != bytes
     }
 
     fn phase(&self) -> Phase {
-        let starved =
-            self.progress.is_some_and(|progress| !progress.is_complete() && progress.is_starved());
+        let is_starved =
+            |progress: &Arc<Progress>| !progress.is_complete() && progress.is_starved();
+        let starved = self.progress.as_ref().is_some_and(is_starved);
         if starved { Phase::RequestBody } else { Phase::FirstByte }
     }
 }

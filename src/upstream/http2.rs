@@ -17,7 +17,7 @@ use super::deadline::Deadline;
 use super::error::Failure;
 use super::http1::HeadWait;
 use super::io::Io;
-use super::message;
+use super::message::{self, Asked};
 use super::pool::Stream;
 
 const MAX_HEADER_LIST_BYTES: u32 = 256 * 1024;
@@ -72,9 +72,8 @@ pub(super) async fn exchange(
     limits: &Limits,
 ) -> Result<Response<ResponseBody>, Failure> {
     let progress = request.body().progress().cloned();
-    let asked = message::Asked::of(&request);
     let mut answer = pin!(stream.sender().try_send_request(request));
-    let mut wait = HeadWait::new(limits.first_byte_timeout, progress.as_deref());
+    let mut wait = HeadWait::new(limits.first_byte_timeout, progress);
     let mut deadline = Deadline::default();
     deadline.start(limits.first_byte_timeout);
     let mut response = std::future::poll_fn(|cx| {
@@ -85,7 +84,7 @@ pub(super) async fn exchange(
     })
     .await?;
     deadline.stop();
-    message::check_answer(&mut response, &asked).map_err(Failure::Protocol)?;
+    message::check_answer(&mut response, Asked::default()).map_err(Failure::Protocol)?;
     let source = Source::Http2 { _stream: stream, deadline };
     Ok(response.map(|incoming| ResponseBody::new(incoming, source, limits.idle_timeout)))
 }

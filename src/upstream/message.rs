@@ -10,21 +10,34 @@ use http_body::Body as _;
 
 use super::body::RequestBody;
 
-/// What the answer is checked against.
+/// The fields of a request that are its connection's business. Most requests have one of them: one
+/// walk over the head is cheaper than a search for each.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Asked {
     pub(super) upgrade: bool,
+    host: bool,
+    framing: bool,
 }
 
 impl Asked {
     pub(super) fn of(request: &Request<RequestBody>) -> Self {
-        Self { upgrade: request.headers().contains_key(UPGRADE) }
+        let mut asked = Self::default();
+        for name in request.headers().keys() {
+            asked.upgrade |= name == UPGRADE;
+            asked.host |= name == HOST;
+            asked.framing |= name == CONTENT_LENGTH || name == TRANSFER_ENCODING;
+        }
+        asked
     }
 }
 
 /// Only the body decides about the framing (RFC 9112 §6): a length or a coding that came with the
 /// request is somebody else's opinion. `Content-Length: 0` says something on these methods
 /// (RFC 9110 §8.6) and is kept if it was there.
-fn drop_framing(request: &mut Request<RequestBody>) {
+fn drop_framing(request: &mut Request<RequestBody>, asked: Asked) {
+    if !asked.framing {
+        return;
+    }
     let explicit_zero = request.body().is_empty()
         && matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     let headers = request.headers_mut();
@@ -35,8 +48,8 @@ fn drop_framing(request: &mut Request<RequestBody>) {
 }
 
 /// `host` is used if the request has none.
-pub(super) fn prepare_http1(request: &mut Request<RequestBody>, host: &HeaderValue) {
-    drop_framing(request);
+pub(super) fn prepare_http1(request: &mut Request<RequestBody>, asked: Asked, host: &HeaderValue) {
+    drop_framing(request, asked);
     *request.version_mut() = Version::HTTP_11;
     // It was prepared for HTTP/2, came back unsent, and the next connection is this one.
     if request.uri().authority().is_some() {
@@ -46,7 +59,7 @@ pub(super) fn prepare_http1(request: &mut Request<RequestBody>, host: &HeaderVal
     if request.body().size_hint().exact().is_none() {
         request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    if !request.headers().contains_key(HOST) {
+    if !asked.host {
         request.headers_mut().insert(HOST, host.clone());
     }
     let gate = request.body().progress().filter(|progress| progress.awaits_continue()).cloned();
@@ -72,10 +85,11 @@ const NOT_IN_HTTP2: [HeaderName; 6] = [
 
 pub(super) fn prepare_http2(
     request: &mut Request<RequestBody>,
+    asked: Asked,
     scheme: &Scheme,
     authority: &Authority,
 ) {
-    drop_framing(request);
+    drop_framing(request, asked);
     *request.version_mut() = Version::HTTP_2;
     for name in &NOT_IN_HTTP2 {
         request.headers_mut().remove(name);
@@ -109,17 +123,22 @@ fn absolute(target: &Uri, scheme: &Scheme, authority: &Authority) -> Uri {
 /// single length.
 pub(super) fn check_answer<B>(
     response: &mut Response<B>,
-    asked: &Asked,
+    asked: Asked,
 ) -> Result<(), &'static str> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS && !asked.upgrade {
         return Err("it switched protocols without being asked");
     }
     let headers = response.headers_mut();
-    if headers.contains_key(TRANSFER_ENCODING) {
+    let (mut coded, mut measured) = (false, false);
+    for name in headers.keys() {
+        coded |= name == TRANSFER_ENCODING;
+        measured |= name == CONTENT_LENGTH;
+    }
+    if coded {
         check_transfer_encoding(headers)?;
         headers.remove(TRANSFER_ENCODING);
     }
-    check_content_length(headers)
+    if measured { check_content_length(headers) } else { Ok(()) }
 }
 
 fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), &'static str> {
@@ -157,8 +176,8 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    pub(super) fn of(request: &Request<RequestBody>) -> Option<Self> {
-        if request.headers().contains_key(UPGRADE) {
+    pub(super) fn of(request: &Request<RequestBody>, asked: Asked) -> Option<Self> {
+        if asked.upgrade {
             return None;
         }
         let mut copy = Request::new(request.body().again()?);
@@ -169,8 +188,8 @@ impl Spare {
     }
 
     /// Only of a request that may arrive twice: nobody pays for the others.
-    pub(super) fn of_harmless(request: &Request<RequestBody>) -> Option<Self> {
-        if is_harmless(request) { Self::of(request) } else { None }
+    pub(super) fn of_harmless(request: &Request<RequestBody>, asked: Asked) -> Option<Self> {
+        if is_harmless(request) { Self::of(request, asked) } else { None }
     }
 }
 
@@ -207,7 +226,8 @@ mod tests {
             let mut request = request(method, &framing);
             request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static(length));
             *request.body_mut() = RequestBody::full(Bytes::from_static(body.as_bytes()));
-            prepare_http1(&mut request, &host);
+            let asked = Asked::of(&request);
+            prepare_http1(&mut request, asked, &host);
             assert!(!request.headers().contains_key(TRANSFER_ENCODING));
             let left = request.headers().get(CONTENT_LENGTH).map(|value| value.to_str().unwrap());
             assert_eq!(left, kept, "{body:?} {length}");
@@ -221,7 +241,8 @@ mod tests {
             Method::GET,
             &[("host", "a.test"), ("connection", "x"), ("te", "gzip"), ("expect", "100-continue")],
         );
-        prepare_http2(&mut request, &Scheme::HTTPS, &Authority::from_static("a.test"));
+        let asked = Asked::of(&request);
+        prepare_http2(&mut request, asked, &Scheme::HTTPS, &Authority::from_static("a.test"));
         assert_eq!(request.uri(), "https://a.test/a?b=c");
         assert!(request.headers().is_empty());
     }
@@ -247,13 +268,14 @@ mod tests {
             for (name, value) in &headers {
                 response.headers_mut().append(*name, HeaderValue::from_static(value));
             }
-            let checked = check_answer(&mut response, &Asked { upgrade: false });
+            let checked = check_answer(&mut response, Asked::default());
             assert_eq!(checked.is_ok(), fine, "{status} {headers:?}");
             assert!(!fine || response.headers().get_all(CONTENT_LENGTH).iter().count() <= 1);
             assert!(!fine || !response.headers().contains_key(TRANSFER_ENCODING));
         }
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        assert!(check_answer(&mut response, &Asked { upgrade: true }).is_ok());
+        let asked = Asked { upgrade: true, ..Asked::default() };
+        assert!(check_answer(&mut response, asked).is_ok());
     }
 }

@@ -25,6 +25,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::TryFutureExt as _;
+use futures_util::future::Either;
 use http::{Request, Response};
 use ipnet::IpNet;
 use rustls_pki_types::CertificateDer;
@@ -43,7 +45,7 @@ use self::error::Failure;
 use self::guard::Guard;
 use self::http1::Connection;
 use self::io::{Io, Stream};
-use self::message::Spare;
+use self::message::{Asked, Spare};
 use self::pool::{Lease, Origin, Pool, STREAMS_PER_CONNECTION, Taken};
 use self::resolve::Resolver;
 use self::tls::Tls;
@@ -222,13 +224,13 @@ impl Client {
     }
 
     /// Sends a request in origin-form and returns the head of its answer, with the body to come.
-    pub async fn send(
-        &self,
+    pub fn send<'a>(
+        &'a self,
         to: &Destination,
         request: Request<RequestBody>,
-    ) -> Result<Response<ResponseBody>, Error> {
-        let result = self.inner.send(to, request).await;
-        result.inspect_err(|error| self.inner.stats.count(error))
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Error>> + use<'a> {
+        let answer = self.inner.send(to, request);
+        answer.inspect_err(|error| self.inner.stats.count(error))
     }
 
     /// A bare connection, for a blind tunnel.
@@ -256,42 +258,69 @@ impl Client {
 impl Inner {
     /// Sends once; again only if nothing was sent, if the origin said that it did not look at it, or
     /// if a kept connection died under a request that may be repeated (RFC 9112 §9.3.1).
-    async fn send(
-        &self,
+    ///
+    /// On a kept HTTP/1.1 connection, which is nearly always, the request leaves before there is a
+    /// future, and the future is small: it is copied with every request.
+    fn send<'a>(
+        &'a self,
         to: &Destination,
         mut request: Request<RequestBody>,
-    ) -> Result<Response<ResponseBody>, Error> {
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Error>> + use<'a> {
         let origin = self.pool.origin(to);
-        let (mut fresh, mut refusals) = (false, 0);
+        let lease = match origin.take(false) {
+            Taken::Lease(lease) => lease,
+            taken => {
+                let tries = Tries::default();
+                return Either::Right(Box::pin(self.persist(origin, taken, request, tries)));
+            }
+        };
+        self.stats.reused.fetch_add(1, Ordering::Relaxed);
+        let asked = Asked::of(&request);
+        let spare = Spare::of_harmless(&request, asked).map(Box::new);
+        message::prepare_http1(&mut request, asked, &origin.host_header);
+        let sent = http1::exchange(lease, request, asked, &self.limits, &self.tracker);
+        Either::Left(sent.or_else(|failure| Box::pin(self.again(origin, failure, spare))))
+    }
+
+    /// After the first failure, on a connection that was kept.
+    async fn again(
+        &self,
+        origin: Arc<Origin>,
+        failure: Failure,
+        spare: Option<Box<Spare>>,
+    ) -> Result<Response<ResponseBody>, Error> {
+        let mut tries = Tries::default();
+        let again = tries.again(failure, spare, true);
+        let request = again.map_err(|failure| failure.into_error(&origin.authority))?;
+        self.stats.retried.fetch_add(1, Ordering::Relaxed);
+        let taken = origin.take(tries.fresh);
+        self.persist(origin, taken, request, tries).await
+    }
+
+    async fn persist(
+        &self,
+        origin: Arc<Origin>,
+        mut taken: Taken,
+        mut request: Request<RequestBody>,
+        mut tries: Tries,
+    ) -> Result<Response<ResponseBody>, Error> {
         loop {
-            let ready = self.ready(&origin, fresh).await?;
+            let ready = self.ready(&origin, taken, tries.fresh).await?;
             let reused = ready.reused;
+            let asked = Asked::of(&request);
             let spare = match &ready.by {
-                By::Http1(_) if reused && !fresh => Spare::of_harmless(&request),
+                By::Http1(_) if reused && !tries.fresh => Spare::of_harmless(&request, asked),
                 By::Http1(_) => None,
-                By::Http2(_) => Spare::of(&request),
+                By::Http2(_) => Spare::of(&request, asked),
             };
-            let failure = match self.exchange(ready, request, &origin).await {
+            let failure = match self.exchange(ready, request, asked, &origin).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
-            request = match (failure, spare) {
-                (Failure::Unsent(request, _), _) if reused => *request,
-                (failure, Some(spare))
-                    if refusals < MOST_REFUSALS && failure.is_refused_stream() =>
-                {
-                    refusals += 1;
-                    spare.request
-                }
-                (failure, Some(spare))
-                    if reused && !fresh && spare.harmless && failure.is_loss() =>
-                {
-                    fresh = true;
-                    spare.request
-                }
-                (failure, _) => return Err(failure.into_error(&origin.authority)),
-            };
+            let again = tries.again(failure, spare.map(Box::new), reused);
+            request = again.map_err(|failure| failure.into_error(&origin.authority))?;
             self.stats.retried.fetch_add(1, Ordering::Relaxed);
+            taken = origin.take(tries.fresh);
         }
     }
 
@@ -299,23 +328,29 @@ impl Inner {
         &self,
         ready: Ready,
         mut request: Request<RequestBody>,
+        asked: Asked,
         origin: &Origin,
     ) -> Result<Response<ResponseBody>, Failure> {
         match ready.by {
             By::Http1(lease) => {
-                message::prepare_http1(&mut request, &origin.host_header);
-                http1::exchange(lease, request, &self.limits, &self.tracker).await
+                message::prepare_http1(&mut request, asked, &origin.host_header);
+                http1::exchange(lease, request, asked, &self.limits, &self.tracker).await
             }
             By::Http2(stream) => {
-                message::prepare_http2(&mut request, &origin.scheme, &origin.uri_authority);
+                let Origin { scheme, uri_authority, .. } = origin;
+                message::prepare_http2(&mut request, asked, scheme, uri_authority);
                 http2::exchange(stream, request, &self.limits).await
             }
         }
     }
 
     /// A connection to send on: a kept one, or a new one as soon as there may be one.
-    async fn ready(&self, origin: &Arc<Origin>, fresh: bool) -> Result<Ready, Error> {
-        let mut taken = origin.take(fresh);
+    async fn ready(
+        &self,
+        origin: &Arc<Origin>,
+        mut taken: Taken,
+        fresh: bool,
+    ) -> Result<Ready, Error> {
         if matches!(taken, Taken::AllBusy) {
             let after = self.limits.connect_timeout;
             let authority = || origin.authority.clone();
@@ -326,7 +361,7 @@ impl Inner {
         let by = match taken {
             Taken::Stream(stream) => By::Http2(stream),
             Taken::Lease(lease) => By::Http1(lease),
-            // Boxed: rare, and its room would be held by every connection that sends requests.
+            // Boxed: rare, and long.
             Taken::MayOpen(permit) => return Box::pin(self.open_in_turn(origin, permit)).await,
             // Only a closed semaphore says so after the wait, and none is ever closed.
             Taken::AllBusy => {
@@ -410,6 +445,41 @@ struct Ready {
 enum By {
     Http1(Lease),
     Http2(pool::Stream),
+}
+
+/// What was tried with a request so far.
+#[derive(Default)]
+struct Tries {
+    /// A kept connection died under it: the next is a new one.
+    fresh: bool,
+    refusals: u32,
+}
+
+impl Tries {
+    /// The request to send again after `failure`, or the failure if it may not be sent again.
+    fn again(
+        &mut self,
+        failure: Failure,
+        spare: Option<Box<Spare>>,
+        reused: bool,
+    ) -> Result<Request<RequestBody>, Failure> {
+        match (failure, spare) {
+            (Failure::Unsent(request, _), _) if reused => Ok(*request),
+            (failure, Some(spare))
+                if self.refusals < MOST_REFUSALS && failure.is_refused_stream() =>
+            {
+                self.refusals += 1;
+                Ok(spare.request)
+            }
+            (failure, Some(spare))
+                if reused && !self.fresh && spare.harmless && failure.is_loss() =>
+            {
+                self.fresh = true;
+                Ok(spare.request)
+            }
+            (failure, _) => Err(failure),
+        }
+    }
 }
 
 impl Settings {

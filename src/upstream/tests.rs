@@ -165,6 +165,18 @@ async fn chunks_trailers_and_empty_answers_leave_the_connection_usable() {
 }
 
 #[tokio::test]
+async fn an_answer_has_a_hundred_header_lines_at_most() {
+    let (within, beyond) = ("X: y\r\n".repeat(99), "X: y\r\n".repeat(100));
+    let answer =
+        |lines: String| format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 2\r\n\r\nok").leak();
+    let (to, _) = constant(answer(within)).await;
+    let response = get(&client(to)).await.unwrap();
+    assert_eq!(response.headers().get_all("x").iter().count(), 99);
+    let (to, _) = constant(answer(beyond)).await;
+    assert!(matches!(get(&client(to)).await, Err(Error::Protocol { .. })));
+}
+
+#[tokio::test]
 async fn a_kept_connection_that_died_is_noticed_before_a_post_is_written() {
     let seen = Arc::new(AtomicUsize::new(0));
     let count = seen.clone();
