@@ -81,41 +81,57 @@ impl FromStr for Host {
             return Ok(Self::from_ip(IpAddr::V6(ip)));
         }
         let name = text.strip_suffix('.').unwrap_or(text);
-        check_name(name)?;
+        let marks = check_name(name)?;
         if last_label_is_a_number(name) {
             let ip: Ipv4Addr = name.parse().map_err(|_| Invalid::Address)?;
             return Ok(Self::from_ip(IpAddr::V4(ip)));
         }
-        check_idna(name)?;
-        let text = if name.bytes().any(|b| b.is_ascii_uppercase()) {
-            Arc::from(name.to_ascii_lowercase())
-        } else {
-            Arc::from(name)
+        if marks.double_hyphen {
+            check_idna(name)?;
+        }
+        let text = match marks.upper_case {
+            true => Arc::from(name.to_ascii_lowercase()),
+            false => Arc::from(name),
         };
         Ok(Self { text, ip: None })
     }
 }
 
-/// Underscores are let through: real API hosts have them, and DNS does not mind.
-fn check_name(name: &str) -> Result<(), Invalid> {
+/// What a walk over a name finds that wants a closer look.
+#[derive(Default)]
+struct Marks {
+    upper_case: bool,
+    double_hyphen: bool,
+}
+
+/// Underscores are let through: real API hosts have them, and DNS does not mind. One walk, because
+/// every request names a host.
+fn check_name(name: &str) -> Result<Marks, Invalid> {
     if name.is_empty() {
         return Err(Invalid::Empty);
     }
     if name.len() > 253 {
         return Err(Invalid::TooLong);
     }
-    for label in name.split('.') {
-        if label.is_empty() || label.starts_with('-') || label.ends_with('-') {
-            return Err(Invalid::Label);
+    let mut marks = Marks::default();
+    let (mut last, mut label_bytes) = (b'.', 0);
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'_' => {}
+            b'A'..=b'Z' => marks.upper_case = true,
+            b'.' if last == b'.' || last == b'-' => return Err(Invalid::Label),
+            b'-' if last == b'.' => return Err(Invalid::Label),
+            b'-' => marks.double_hyphen |= last == b'-',
+            b'.' => {}
+            _ => return Err(Invalid::Character),
         }
-        if label.len() > 63 {
+        label_bytes = if byte == b'.' { 0 } else { label_bytes + 1 };
+        if label_bytes > 63 {
             return Err(Invalid::TooLong);
         }
-        if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-            return Err(Invalid::Character);
-        }
+        last = byte;
     }
-    Ok(())
+    if last == b'.' || last == b'-' { Err(Invalid::Label) } else { Ok(marks) }
 }
 
 /// `127.1`, `2130706433`, `0x7f000001` and `0177.0.0.1` are addresses to some resolvers: what ends
@@ -130,8 +146,7 @@ fn last_label_is_a_number(name: &str) -> bool {
 /// An `xn--` label must be one that UTS 46 would have made: one that decodes to plain ASCII is a
 /// second spelling of another name (RUSTSEC-2024-0421).
 fn check_idna(name: &str) -> Result<(), Invalid> {
-    let bytes = name.as_bytes();
-    let has_a_label = bytes.windows(4).any(|four| four.eq_ignore_ascii_case(b"xn--"));
+    let has_a_label = name.as_bytes().windows(4).any(|four| four.eq_ignore_ascii_case(b"xn--"));
     if !has_a_label {
         return Ok(());
     }
@@ -310,7 +325,30 @@ mod tests {
         assert_eq!(Host::from_ip([127, 0, 0, 1].into()).suffixes().count(), 0);
     }
 
+    /// The rules of a name, said label by label.
+    fn is_a_name(text: &str) -> bool {
+        let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=253).contains(&text.len())
+            && text.split('.').all(|label| {
+                (1..=63).contains(&label.len())
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+                    && label.bytes().all(fine)
+            })
+    }
+
     proptest! {
+        #[test]
+        fn one_walk_finds_what_the_rules_say(
+            text in prop_oneof!["[aB0_.-]{0,12}", "[a.]{0,80}", "[a-]{60,66}(\\.[a-]{1,3}){0,3}", "\\PC{0,8}"],
+        ) {
+            prop_assert_eq!(check_name(&text).is_ok(), is_a_name(&text));
+            if let Ok(marks) = check_name(&text) {
+                prop_assert_eq!(marks.double_hyphen, text.contains("--"));
+                prop_assert_eq!(marks.upper_case, text != text.to_ascii_lowercase());
+            }
+        }
+
         #[test]
         fn what_is_accepted_is_its_own_canonical_form(text in "\\PC{0,40}") {
             if let Ok(host) = text.parse::<Host>() {

@@ -7,8 +7,9 @@ use crate::client::fixed;
 use crate::subject::{Ground, Subject, find};
 
 const CONNECTIONS: usize = 8;
-const SHORT: usize = 50;
-const LONG: usize = 300;
+/// Long enough for the work that a start leaves behind, which is then in both.
+const SHORT: usize = 250;
+const LONG: usize = 1250;
 
 pub async fn print(mut ground: Ground<'_>, only: &str) {
     if find("valgrind").is_none() {

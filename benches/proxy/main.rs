@@ -7,7 +7,8 @@
 //!
 //! `BENCH_SECONDS` (0.5) is the length of one measurement, `BENCH_ROUNDS` (3) how many there are of
 //! each, `BENCH_IDLE` (5000) how many idle connections are held, `BENCH_ONLY` a subject's name.
-//! `BENCH_PART` is `idle`, `requests`, `bodies` or `decisions`, to measure only that.
+//! `BENCH_PART` is `idle`, `requests`, `bodies` or `decisions`, to measure only that, or a part of a
+//! table's title, such as `TLS intercepted, 32`.
 //! `BENCH_BINARY` another build of countersign, to compare two.
 //! `BENCH_INSTRUCTIONS=1` counts instructions under valgrind instead, which repeats on any machine.
 
@@ -107,8 +108,11 @@ async fn bench() {
     if wanted("idle") {
         idle(&subjects).await;
     }
-    for (title, scenario) in SCENARIOS.iter().filter(|_| wanted("requests")) {
-        table(title, &subjects, *scenario).await;
+    for (title, scenario) in SCENARIOS {
+        if !wanted("requests") && !title.contains(&part) {
+            continue;
+        }
+        table(title, &subjects, scenario).await;
     }
     if wanted("bodies") {
         bodies(&subjects).await;

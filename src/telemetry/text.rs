@@ -55,14 +55,16 @@ impl<'a> Fields<'a> {
     /// As it prints itself; the common kind without the cost of `core::fmt`.
     pub(super) fn address(&mut self, key: &str, value: IpAddr) {
         let IpAddr::V4(v4) = value else { return self.display(key, value) };
-        let mut text = Vec::with_capacity(15);
-        for (at, octet) in v4.octets().into_iter().enumerate() {
-            if at > 0 {
-                text.push(b'.');
-            }
-            decimal(&mut text, u64::from(octet));
+        let [a, b, c, d] = v4.octets().map(u64::from);
+        self.key(key);
+        let quote: &[u8] = if self.style == Style::Json { b"\"" } else { b"" };
+        self.out.extend_from_slice(quote);
+        decimal(self.out, a);
+        for octet in [b, c, d] {
+            self.out.push(b'.');
+            decimal(self.out, octet);
         }
-        self.quoted(key, &text);
+        self.out.extend_from_slice(quote);
     }
 
     #[inline(always)]
@@ -170,7 +172,7 @@ pub(crate) fn plain(text: &str) -> String {
 /// Escapes as JSON strings are (RFC 8259 §7), and more.
 pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(needs_a_look) {
+    while let Some(at) = rest.bytes().position(|byte| NEEDS_A_LOOK[usize::from(byte)]) {
         let (clean, tail) = rest.split_at(at);
         out.extend_from_slice(clean.as_bytes());
         let Some(char) = tail.chars().next() else { return };
@@ -180,9 +182,16 @@ pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(rest.as_bytes());
 }
 
-fn needs_a_look(byte: u8) -> bool {
-    !(0x20..0x7f).contains(&byte) || byte == b'"' || byte == b'\\'
-}
+/// Whether a byte may be of a character to escape.
+const NEEDS_A_LOOK: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut byte = 0x20;
+    while byte < 0x7f {
+        table[byte] = byte == b'"' as usize || byte == b'\\' as usize;
+        byte += 1;
+    }
+    table
+};
 
 fn escape_char(out: &mut Vec<u8>, char: char) {
     match char {
@@ -220,18 +229,8 @@ pub(super) fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
     }
 }
 
-pub(super) fn decimal(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = digit(u16::try_from(value % 10).unwrap_or_default());
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
+pub(super) fn decimal(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 fn digit(value: u16) -> u8 {
