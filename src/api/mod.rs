@@ -319,7 +319,8 @@ mod tests {
         let document = document();
         assert_eq!(document["openapi"], "3.1.0");
         for (path, operations) in document["paths"].as_object().expect("paths") {
-            if path == "/openapi.json" {
+            // The workspace's are held against it by a program that asks them all.
+            if path == "/openapi.json" || path.starts_with("/v1/workspace/") {
                 continue;
             }
             let filled = path.replace("{project_id}", "proj_1").replace(['{', '}'], "");

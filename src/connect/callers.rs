@@ -297,6 +297,10 @@ fn rules_about(account: &Account, grant: &Grant) -> Result<Vec<RuleText>, Caller
 fn narrowed(mut rule: RuleText, text: &str) -> Result<RuleText, CallerError> {
     let wrong = |why: String| CallerError::Rule { text: text.to_owned(), why };
     let list = |text: &str| text.split(',').map(str::to_owned).collect();
+    // A variable that is empty by mistake must not mean everything.
+    if text.trim().is_empty() {
+        return Err(wrong(EXPECTED.to_owned()));
+    }
     for word in text.split_whitespace() {
         match word.starts_with('/') {
             true if rule.paths.is_empty() => rule.paths = list(word),
@@ -325,7 +329,7 @@ mod tests {
             let rule = narrowed(RuleText::default(), text).expect(text);
             assert_eq!((rule.methods, rule.paths), (strings(methods), strings(paths)), "{text}");
         }
-        for text in ["get /x", "GET POST /x", "/a /b", "GET x y"] {
+        for text in ["get /x", "GET POST /x", "/a /b", "GET x y", "", " "] {
             assert!(narrowed(RuleText::default(), text).is_err(), "{text}");
         }
     }

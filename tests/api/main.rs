@@ -9,6 +9,8 @@ mod origin;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, reason = "crashes are other tests' business")]
 mod postgres;
+#[path = "../support/schemathesis.rs"]
+mod schemathesis;
 mod site;
 
 mod accounts;

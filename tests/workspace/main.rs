@@ -25,6 +25,8 @@ mod pki;
 mod postgres;
 #[path = "../support/provider.rs"]
 mod provider;
+#[path = "../support/schemathesis.rs"]
+mod schemathesis;
 #[allow(dead_code, reason = "shared with the journeys, each uses its own part")]
 #[path = "../journeys/site.rs"]
 mod site;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::client::basic;
 use crate::house::{House, until};
+use crate::schemathesis;
 use crate::visitor::{PASSWORD, Page, Visitor, member, until_known};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -148,6 +149,33 @@ async fn a_program_may_what_its_member_may_and_no_more() {
     assert_eq!(ann.ask("DELETE", &gone, "").await.status, 204);
     assert!(vault.bindings().await.unwrap().is_empty());
     assert_eq!(ann.ask("DELETE", "/v1/workspace/callers/flow", "").await.status, 204);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_document_says_of_the_workspace_is_true() {
+    let mut house = House::sqlite().await;
+    house.start().await;
+    let (_, anns) = member(&house, "ann@acme.test", Role::Owner).await;
+    let account = house.connect("own").await;
+    house.shop.vault().give_account(&account.id, Some(&anns.id)).await.unwrap();
+    let mut ann = Program::of(&house, &anns, Rights::Write, None).await;
+    let body = format!(r#"{{"name":"flow","accounts":["{}"],"allow":["GET /v1/**"]}}"#, account.id);
+    assert_eq!(ann.ask("POST", "/v1/workspace/callers", &body).await.status, 200);
+
+    let base = format!("http://127.0.0.1:{}", house.site.ports.web);
+    let there = format!(
+        "[parameters]\n\"path.account_id\" = \"{}\"\n\"path.caller\" = \"flow\"\n",
+        account.id
+    );
+    let below = ["--include-path-regex", "^/v1/workspace/"];
+    // With what is there, answers look as they are described.
+    let checks = "not_a_server_error,status_code_conformance,response_schema_conformance";
+    let keep = [&below[..], &["--exclude-method", "DELETE", "--checks", checks]].concat();
+    schemathesis::run(&base, &ann.token, &there, 10, &keep).await;
+    // With whatever else.
+    let any = [&below[..], &["--checks", "not_a_server_error,status_code_conformance"]].concat();
+    schemathesis::run(&base, &ann.token, "", 10, &any).await;
     house.close().await;
 }
 

@@ -77,7 +77,7 @@ pub(super) async fn answer(visit: &Visit<'_>, name: &str) -> Result<Response<Bod
             app: Some(ledger.app_name(&rule.app)),
             account: Some(rule.account.clone()),
             host: None,
-            methods: rule.methods.join(", "),
+            methods: rule.methods.clone(),
             paths: rule.paths.clone(),
         };
         (line, counted(usize::try_from(rule.requests).unwrap_or(usize::MAX), "request"))

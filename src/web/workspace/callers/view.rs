@@ -223,7 +223,7 @@ impl Ledger {
             app,
             account: rule.account.as_deref().map(|named| self.account_said(named)),
             host: rule.host.clone(),
-            methods: rule.methods.join(", "),
+            methods: rule.methods.clone(),
             paths: rule.paths.clone(),
         }
     }
@@ -337,14 +337,13 @@ pub struct RuleLine {
     pub app: Option<String>,
     pub account: Option<String>,
     pub host: Option<String>,
-    pub methods: String,
+    pub methods: Vec<String>,
     pub paths: Vec<String>,
 }
 
 impl RuleLine {
     /// A rule of the configuration.
     pub fn declared(ledger: &Ledger, at: usize, rule: &crate::policy::Rule) -> Self {
-        let methods: Vec<&str> = rule.methods.iter().map(http::Method::as_str).collect();
         Self {
             at,
             name: rule.name.to_string(),
@@ -352,7 +351,7 @@ impl RuleLine {
             app: rule.app.as_ref().map(|app| ledger.app_name(app.as_str())),
             account: rule.account.as_ref().map(|account| ledger.account_said(account.as_str())),
             host: rule.host.as_ref().map(ToString::to_string),
-            methods: methods.join(", "),
+            methods: rule.methods.iter().map(ToString::to_string).collect(),
             paths: rule.paths.iter().map(|path| path.source().to_owned()).collect(),
         }
     }
