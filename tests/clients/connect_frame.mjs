@@ -114,6 +114,21 @@ const states = {
       if (again) assert.equal(said[0][1], accountId, "the id is the same");
     }
   },
+  async "a button that is pressed before the script is there waits for it"() {
+    const page = await product(sdk);
+    let late = 0;
+    await page.route(/\/connect[^/]*\.js/, async (route) => {
+      late += 1;
+      await new Promise((done) => setTimeout(done, 1500));
+      await route.continue();
+    });
+    await page.evaluate(() => connect({ app: "cloud" }));
+    const popup = page.waitForEvent("popup");
+    await frame(page).getByRole("button", { name: "Continue to The cloud" }).click();
+    await (await popup).getByRole("link", { name: "Allow", exact: true }).click();
+    assert.deepEqual((await heard(page, 2)).map(([what]) => what), ["success", "close"]);
+    assert.ok(late > 0);
+  },
   async "declined in the window: an error, and another try"() {
     const page = await product(sdk);
     await page.evaluate(() => connect({ app: "cloud" }));

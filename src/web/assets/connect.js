@@ -1,4 +1,5 @@
-// The connect page: what a form alone cannot do. Without it every step works in one window.
+// The connect page: what a form alone cannot do. Without it every step works in one window; only in
+// a product's frame the provider's button waits for it.
 const page = document.querySelector(".connect-page");
 const framed = window.parent !== window;
 const NAME = "countersign-connect";
@@ -29,6 +30,8 @@ function enliven() {
   if (framed) for (const button of card.querySelectorAll("[data-close]")) button.hidden = false;
   for (const button of card.querySelectorAll("[data-reveal]")) button.hidden = false;
   for (const button of card.querySelectorAll("[data-noscript]")) button.hidden = true;
+  // Pressed before this script was here, the frame would never learn what became of it.
+  for (const button of card.querySelectorAll("[data-busy][disabled]")) button.disabled = false;
   const invalid = card.querySelector("[aria-invalid]");
   (card.querySelector("[data-focus]") ?? invalid)?.focus();
   if (card.querySelector("[data-closing]")) setTimeout(() => window.close(), 1500);
