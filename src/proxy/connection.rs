@@ -11,6 +11,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -24,9 +25,11 @@ use super::aside::Aside;
 use super::intercept::{Inside, Prefixed};
 use super::tunnel::Opened;
 use super::{door, intercept, tunnel};
-use crate::forward::{Acquaintance, Activity, Body, Channel, UpgradeSlot, Watched};
+use crate::forward::{
+    Acquaintance, Activity, Body, Channel, Content, Identity, Inbound, Target, UpgradeSlot, Watched,
+};
 use crate::stream::Gate;
-use crate::telemetry::TunnelMode;
+use crate::telemetry::{Door, TunnelMode};
 
 /// Streams of one HTTP/2 connection at once. 100 is what RFC 9113 §6.5.2 recommends as the least.
 const MAX_STREAMS: u32 = 256;
@@ -220,6 +223,27 @@ impl Connection {
         let _active = metrics.tunnel(TunnelMode::Intercept);
         let idle = self.doors.forwarder.settings.idle_timeout;
         switched.run(stream, &self.activity, idle).await;
+    }
+
+    /// A request of this connection at the start of its journey.
+    pub fn inbound(
+        &self,
+        door: Door,
+        identity: Identity,
+        target: Target,
+        parts: Parts,
+        body: Incoming,
+    ) -> Inbound {
+        Inbound {
+            id: self.doors.forwarder.next_id(),
+            door,
+            client: self.peer.ip(),
+            identity,
+            target,
+            parts,
+            body: Some(Content::Stream(body, Some(self.activity.busy()))),
+            upgrade: self.switched.clone(),
+        }
     }
 
     pub fn arrived(&self) -> Arrived {

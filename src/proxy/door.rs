@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 
 use super::connection::Connection;
 use super::{Doors, magic, tunnel};
-use crate::forward::{Body, Content, Identity, Inbound, Opening, Refusal, Target, World};
+use crate::forward::{Body, Identity, Opening, Refusal, Target, World};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
 use crate::telemetry::{AuditEvent, AuthFailure, Door};
@@ -33,16 +33,7 @@ pub fn answer(
     let (parts, body) = request.into_parts();
     let response = match enter(connection, &world, &parts) {
         Ok(Entered::Request { identity, target }) => {
-            let inbound = Inbound {
-                id: forwarder.next_id(),
-                door: Door::Plain,
-                client: connection.peer.ip(),
-                identity,
-                target,
-                parts,
-                body: Some(Content::Stream(body, Some(connection.activity.busy()))),
-                upgrade: connection.switched.clone(),
-            };
+            let inbound = connection.inbound(Door::Plain, identity, target, parts, body);
             return Either::Left(forwarder.forward(&world, inbound));
         }
         Ok(Entered::Directly) => magic::spoken_to_directly(),

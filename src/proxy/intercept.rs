@@ -21,7 +21,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::connection::{self, Connection};
 use super::{door, magic};
-use crate::forward::{Body, Content, Identity, Inbound, Refusal, Target, World};
+use crate::forward::{Body, Identity, Refusal, Target, World};
 use crate::host::{Authority, Host};
 use crate::ids::CallerId;
 use crate::stream::{Ahead, writes_through};
@@ -144,16 +144,7 @@ pub fn answer(
     let world = forwarder.world();
     let response = match enter(connection, inside, &world, &parts) {
         Ok(Entered::Request { identity, target }) => {
-            let inbound = Inbound {
-                id: forwarder.next_id(),
-                door: Door::Intercept,
-                client: connection.peer.ip(),
-                identity,
-                target,
-                parts,
-                body: Some(Content::Stream(body, Some(connection.activity.busy()))),
-                upgrade: connection.switched.clone(),
-            };
+            let inbound = connection.inbound(Door::Intercept, identity, target, parts, body);
             return Either::Left(forwarder.forward(&world, inbound));
         }
         Ok(Entered::Magic(identity)) => door::answer_magic(connection, &world, &identity, &parts),

@@ -6,6 +6,8 @@ mod gate;
 
 pub use ahead::Ahead;
 pub use bell::Bell;
+#[cfg(test)]
+pub(crate) use bell::tests::Count;
 pub use gate::Gate;
 
 /// Writing to a wrapper is writing to its `stream`, vectored or not.

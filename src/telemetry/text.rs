@@ -56,15 +56,13 @@ impl<'a> Fields<'a> {
     pub(super) fn address(&mut self, key: &str, value: IpAddr) {
         let IpAddr::V4(v4) = value else { return self.display(key, value) };
         let [a, b, c, d] = v4.octets().map(u64::from);
-        self.key(key);
-        let quote: &[u8] = if self.style == Style::Json { b"\"" } else { b"" };
-        self.out.extend_from_slice(quote);
-        decimal(self.out, a);
-        for octet in [b, c, d] {
-            self.out.push(b'.');
-            decimal(self.out, octet);
-        }
-        self.out.extend_from_slice(quote);
+        self.filled(key, |out| {
+            decimal(out, a);
+            for octet in [b, c, d] {
+                out.push(b'.');
+                decimal(out, octet);
+            }
+        });
     }
 
     #[inline(always)]
@@ -102,10 +100,16 @@ impl<'a> Fields<'a> {
 
     /// `value` prints nothing that needs escaping: an address, a number.
     pub(super) fn display(&mut self, key: &str, value: impl fmt::Display) {
+        self.filled(key, |out| {
+            let _ = write!(Utf8(out), "{value}");
+        });
+    }
+
+    fn filled(&mut self, key: &str, fill: impl FnOnce(&mut Vec<u8>)) {
         self.key(key);
         let quote: &[u8] = if self.style == Style::Json { b"\"" } else { b"" };
         self.out.extend_from_slice(quote);
-        let _ = write!(Utf8(self.out), "{value}");
+        fill(self.out);
         self.out.extend_from_slice(quote);
     }
 

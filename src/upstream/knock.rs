@@ -78,18 +78,8 @@ impl Knock {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::stream::Count;
 
     #[test]
     fn only_a_knock_that_nobody_looked_after_wakes_the_task() {

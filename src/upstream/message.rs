@@ -176,7 +176,7 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    pub(super) fn of(request: &Request<RequestBody>, asked: Asked) -> Option<Self> {
+    pub(super) fn of(request: &Request<RequestBody>, asked: Asked) -> Option<Box<Self>> {
         if asked.upgrade {
             return None;
         }
@@ -184,11 +184,11 @@ impl Spare {
         *copy.method_mut() = request.method().clone();
         *copy.uri_mut() = request.uri().clone();
         *copy.headers_mut() = request.headers().clone();
-        Some(Self { request: copy, harmless: is_harmless(request) })
+        Some(Box::new(Self { request: copy, harmless: is_harmless(request) }))
     }
 
     /// Only of a request that may arrive twice: nobody pays for the others.
-    pub(super) fn of_harmless(request: &Request<RequestBody>, asked: Asked) -> Option<Self> {
+    pub(super) fn of_harmless(request: &Request<RequestBody>, asked: Asked) -> Option<Box<Self>> {
         if is_harmless(request) { Self::of(request, asked) } else { None }
     }
 }

@@ -41,25 +41,37 @@ impl Inner {
         };
         self.stats.reused.fetch_add(1, Ordering::Relaxed);
         let asked = Asked::of(&request);
-        let spare = Spare::of_harmless(&request, asked).map(Box::new);
+        let spare = Spare::of_harmless(&request, asked);
         message::prepare_http1(&mut request, asked, &origin.host_header);
         let sent = http1::exchange(lease, request, asked, &self.limits, &self.tracker);
-        Either::Left(sent.or_else(|failure| Box::pin(self.again(origin, failure, spare))))
+        Either::Left(sent.or_else(|failure| Box::pin(self.recover(origin, failure, spare))))
     }
 
-    /// After the first failure, on a connection that was kept.
-    async fn again(
+    /// After a first failure, on a connection that was kept.
+    async fn recover(
         &self,
         origin: Arc<Origin>,
         failure: Failure,
         spare: Option<Box<Spare>>,
     ) -> Result<Response<ResponseBody>, Error> {
         let mut tries = Tries::default();
-        let again = tries.again(failure, spare, true);
-        let request = again.map_err(|failure| failure.into_error(&origin.authority))?;
-        self.stats.retried.fetch_add(1, Ordering::Relaxed);
-        let taken = origin.take(tries.fresh);
+        let (request, taken) = self.again(&origin, &mut tries, failure, spare, true)?;
         self.persist(origin, taken, request, tries).await
+    }
+
+    /// The request to send again, and what there is to send it on; the error if it may not be.
+    fn again(
+        &self,
+        origin: &Arc<Origin>,
+        tries: &mut Tries,
+        failure: Failure,
+        spare: Option<Box<Spare>>,
+        reused: bool,
+    ) -> Result<(Request<RequestBody>, Taken), Error> {
+        let request = tries.again(failure, spare, reused);
+        let request = request.map_err(|failure| failure.into_error(&origin.authority))?;
+        self.stats.retried.fetch_add(1, Ordering::Relaxed);
+        Ok((request, origin.take(tries.fresh)))
     }
 
     async fn persist(
@@ -82,10 +94,7 @@ impl Inner {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
-            let again = tries.again(failure, spare.map(Box::new), reused);
-            request = again.map_err(|failure| failure.into_error(&origin.authority))?;
-            self.stats.retried.fetch_add(1, Ordering::Relaxed);
-            taken = origin.take(tries.fresh);
+            (request, taken) = self.again(&origin, &mut tries, failure, spare, reused)?;
         }
     }
 
