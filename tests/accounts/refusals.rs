@@ -14,8 +14,6 @@ use crate::on_both_engines;
 use crate::provider::Failure;
 
 const SOON: Duration = Duration::from_secs(5);
-/// As long as a refresh takes during which something else is done.
-const SLOW: Duration = Duration::from_secs(2);
 
 on_both_engines! {
     /// G10.
@@ -68,13 +66,14 @@ on_both_engines! {
         let account = house.connect("acme").await;
         let caller = house.caller("flow", &[&account]).await;
         expire(&house, &account).await;
-        house.provider.behave(|behaviour| behaviour.delay_after = SLOW);
+        let held = house.provider.holds_answers();
         house.start().await;
         let mut tunnel = house.tunnel(&caller).await;
         let waiting = tokio::spawn(async move { (get_on(&mut tunnel, "/").await, tunnel) });
         until("the provider is asked", SOON, || async { house.refreshes() == 1 }).await;
-        house.provider.behave(|behaviour| behaviour.delay_after = Duration::ZERO);
+        house.provider.behave(|behaviour| behaviour.held = None);
         let again = house.reconnect(&house.stored(&account.id).await).await;
+        held.add_permits(1);
         let (answer, mut tunnel) = waiting.await.unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
         until("the void result is counted", SOON, || async {
@@ -93,7 +92,7 @@ on_both_engines! {
         let account = house.connect("acme").await;
         let caller = house.caller("flow", &[&account]).await;
         expire(&house, &account).await;
-        house.provider.behave(|behaviour| behaviour.delay_after = SLOW);
+        let held = house.provider.holds_answers();
         house.start().await;
         let mut tunnel = house.tunnel(&caller).await;
         let waiting = tokio::spawn(async move { get_on(&mut tunnel, "/").await });
@@ -101,13 +100,17 @@ on_both_engines! {
         let removed = house.shop.connector.remove(&account.id).await.unwrap();
         assert_eq!(removed, Some(Removed::Revoked));
         let before = house.provider.calls("/revoke").len();
+        held.add_permits(1);
         assert_ne!(waiting.await.unwrap().status, 200);
         until("what came is given back", SOON, || async {
             house.provider.calls("/revoke").len() > before
         })
         .await;
         assert!(house.shop.vault().account(&account.id).await.unwrap().is_none());
-        assert_eq!(house.get(&caller, "/").await.status, 403);
+        until("the binding has gone with it", SOON, || async {
+            house.get(&caller, "/").await.status == 403
+        })
+        .await;
         house.close().await;
     }
 }

@@ -24,6 +24,7 @@ use hyper_util::server::conn::auto;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 pub const CLIENT_ID: &str = "cid";
@@ -86,6 +87,8 @@ pub struct Behaviour {
     pub retry_after: Option<u64>,
     /// Between making the tokens and the answer that brings them.
     pub delay_after: Duration,
+    /// There, each answer to a call that comes now waits for a permit.
+    pub held: Option<Arc<Semaphore>>,
     /// Answers bring access tokens alone.
     pub no_refresh_token: bool,
     /// The refresh token that was replaced last is still taken.
@@ -105,6 +108,7 @@ impl Default for Behaviour {
             identity: None,
             retry_after: None,
             delay_after: Duration::ZERO,
+            held: None,
             no_refresh_token: false,
             forgives: false,
         }
@@ -176,6 +180,13 @@ impl Provider {
         change(&mut self.lock().behaviour);
     }
 
+    /// From now on answers to token calls wait, each for a permit.
+    pub fn holds_answers(&self) -> Arc<Semaphore> {
+        let held = Arc::new(Semaphore::new(0));
+        self.behave(|behaviour| behaviour.held = Some(held.clone()));
+        held
+    }
+
     /// Calls to one path, oldest first.
     pub fn calls(&self, path: &str) -> Vec<Call> {
         self.lock().calls.iter().filter(|call| call.path == path).cloned().collect()
@@ -240,20 +251,21 @@ impl Provider {
 
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Lost> {
         let call = read(request).await;
-        let delay = {
+        // With the call: whoever sees that it came may change how the next one is answered.
+        let Behaviour { delay, delay_after, held, .. } = {
             let mut state = self.lock();
             state.calls.push(call.clone());
-            state.behaviour.delay
+            state.behaviour.clone()
         };
         Ok(match call.path.as_str() {
             "/authorize" => self.lock().authorize(&call),
             "/token" => {
                 tokio::time::sleep(delay).await;
-                let (answer, delay_after) = {
-                    let mut state = self.lock();
-                    (state.token(&call), state.behaviour.delay_after)
-                };
+                let answer = self.lock().token(&call);
                 tokio::time::sleep(delay_after).await;
+                if let Some(held) = held {
+                    held.acquire().await.expect("it is never closed").forget();
+                }
                 answer?
             }
             "/device" => self.lock().device(),
