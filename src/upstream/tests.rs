@@ -229,6 +229,19 @@ async fn a_get_is_sent_again_when_a_kept_connection_dies_under_it() {
 }
 
 #[tokio::test]
+async fn what_died_with_one_kept_connection_is_not_tried_on_another() {
+    let (to, seen) = dies_on_the_second().await;
+    let client = client(to);
+    let (one, other) = tokio::join!(get(&client), get(&client));
+    text(one.unwrap()).await;
+    text(other.unwrap()).await;
+    assert_eq!(client.stats().opened.load(Ordering::Relaxed), 2, "two are kept");
+    assert_eq!(text(get(&client).await.unwrap()).await, "ok");
+    assert_eq!(seen.load(Ordering::Relaxed), 4, "once on a kept connection, once on a new one");
+    assert_eq!(client.stats().retried.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
 async fn a_post_is_never_sent_twice() {
     let seen = Arc::new(AtomicUsize::new(0));
     let count = seen.clone();
