@@ -4,7 +4,8 @@
 //! is escaped again: the file may have been tampered with, and a terminal obeys what it is shown.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek as _, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::telemetry::{self, Report, plain};
+use crate::telemetry::{self, Report, plain, trail};
 
 /// What `audit tail` shows.
 #[derive(Clone, Copy, Debug)]
@@ -34,26 +35,57 @@ pub fn usual_file(config: &Config) -> PathBuf {
 /// Prints the last events, and with `follow` all that come, until `out` is closed.
 pub fn tail(file: &Path, options: TailOptions, out: &mut impl Write) -> anyhow::Result<()> {
     let mut reader = BufReader::new(open(file)?);
-    for line in last_lines(&mut reader, options.lines)? {
+    let mut lines = last_lines(&mut reader, options.lines)?;
+    for older in trail::full_files(file)?.iter().rev() {
+        let missing = options.lines - lines.len();
+        if missing == 0 {
+            break;
+        }
+        lines.splice(..0, last_lines(&mut BufReader::new(open(older)?), missing)?);
+    }
+    for line in lines {
         print(&line, options.json, out)?;
     }
     if options.follow {
-        follow(&mut reader, options.json, out)?;
+        follow(file, reader, options.json, out)?;
     }
     Ok(())
 }
 
-fn follow(reader: &mut impl BufRead, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+/// Also into the file that goes on when this one is full.
+fn follow(
+    file: &Path,
+    mut reader: BufReader<File>,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let mut partial = Vec::new();
+    let mut replaced = false;
     loop {
         out.flush()?;
-        if reader.read_until(b'\n', &mut partial)? == 0 {
-            thread::sleep(POLL);
-        } else if partial.ends_with(b"\n") {
-            print(&partial, json, out)?;
+        if reader.read_until(b'\n', &mut partial)? > 0 {
+            if partial.ends_with(b"\n") {
+                print(&partial, json, out)?;
+                partial.clear();
+            }
+        } else if replaced {
+            // Read to its end after it was replaced: nothing more comes to it.
+            (reader, replaced) = (BufReader::new(open(file)?), false);
             partial.clear();
+        } else {
+            replaced = !is_named(reader.get_ref(), file)?;
+            if !replaced {
+                thread::sleep(POLL);
+            }
         }
     }
+}
+
+/// Whether the open file is still the one of that name. While there is none it is.
+fn is_named(open: &File, file: &Path) -> io::Result<bool> {
+    let Ok(named) = std::fs::metadata(file) else { return Ok(true) };
+    let open = open.metadata()?;
+    Ok((open.dev(), open.ino()) == (named.dev(), named.ino()))
 }
 
 /// Checks the chain and says what is wrong, line by line. True if nothing is: the exit code is then
@@ -62,7 +94,7 @@ pub fn verify(file: &Path, out: &mut impl Write) -> anyhow::Result<bool> {
     let report = telemetry::verify(file)
         .with_context(|| format!("the audit file {} could not be read", file.display()))?;
     for finding in &report.findings {
-        writeln!(out, "{}: {finding}", file.display())?;
+        writeln!(out, "{finding}")?;
     }
     writeln!(out, "{}", summary(&report))?;
     Ok(report.is_sound())
@@ -71,6 +103,12 @@ pub fn verify(file: &Path, out: &mut impl Write) -> anyhow::Result<bool> {
 fn summary(report: &Report) -> String {
     let verdict = if report.is_sound() { "sound" } else { "NOT sound" };
     let mut text = format!("{verdict}: {} lines", report.lines);
+    if report.files > 1 {
+        text += &format!(" in {} files", report.files);
+    }
+    if report.first > 1 {
+        text += &format!(", the first is number {}: what was before it is not here", report.first);
+    }
     if report.last.seq > 0 {
         text += &format!(", the last is number {} with hash {}", report.last.seq, report.last.hash);
     }

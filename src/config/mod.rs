@@ -262,6 +262,8 @@ pub struct Audit {
     pub strict: bool,
     /// Events that may wait for the disk.
     pub queue: usize,
+    /// With more the file is put aside and the chain goes on in a new one; 0 is no limit.
+    pub max_file_bytes: usize,
 }
 
 /// `[vault]`: where accounts are kept that people connect.

@@ -26,6 +26,8 @@ const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 60 * MINUTE;
 
 /// The HTTP/1 parser works in a buffer of at least this size.
+/// Less than the longest line would be a file for each.
+const LEAST_AUDIT_BYTES: usize = 64 * 1024;
 const LEAST_HEADER_BYTES: usize = 8 * 1024;
 const MOST_HEADER_BYTES: usize = 16 * 1024 * 1024;
 /// Apple's platforms refuse server certificates that live longer.
@@ -239,6 +241,7 @@ pub(super) fn audit(table: &Table<'_>, base: &Path) -> Audit {
         enabled: table.flag("enabled", true),
         strict: table.flag("strict", false),
         queue: count(table, "queue", 8192),
+        max_file_bytes: table.number("max_file_bytes", audit_size).unwrap_or(1 << 30),
     };
     if audit.strict && !audit.enabled {
         table.say("`strict` needs `enabled = true`: every request would be refused");
@@ -337,6 +340,13 @@ fn header_bytes(text: &str) -> Result<usize, String> {
     match bytes(text)? {
         size if (LEAST_HEADER_BYTES..=MOST_HEADER_BYTES).contains(&size) => Ok(size),
         _ => Err("must be from 8KiB to 16MiB".to_owned()),
+    }
+}
+
+fn audit_size(text: &str) -> Result<usize, String> {
+    match bytes(text)? {
+        size if size == 0 || size >= LEAST_AUDIT_BYTES => Ok(size),
+        _ => Err("must be 64KiB or more, or 0 for no limit".to_owned()),
     }
 }
 

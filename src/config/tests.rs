@@ -108,6 +108,7 @@ fn every_mistake_has_its_line_and_says_what_to_write() {
         ("[log]\nformat = 'x'", "none of \"auto\", \"text\" and \"json\""),
         ("[log]\nfilter = 'a=b=c'", "no filter"),
         ("[audit]\nstrict = true\nenabled = false", "`strict` needs"),
+        ("[audit]\nmax_file_bytes = '1KiB'", "must be 64KiB or more, or 0"),
         ("[accounts.a]", ":1: accounts.a: `app` is missing"),
         ("[accounts.apn_a]\napp = 'slack'", "may not start with \"apn_\""),
         ("[accounts.a]\napp = 'slak'", ":2: accounts.a.app: there is no app \"slak\"; did you"),

@@ -38,6 +38,7 @@ pub(super) fn telemetry_settings(config: &Config, options: &Options) -> telemetr
             file,
             strict: config.audit.strict,
             queue: config.audit.queue,
+            max_file_bytes: config.audit.max_file_bytes as u64,
         }),
         clock: options.clock.clone(),
     }

@@ -1,4 +1,5 @@
-//! The audit: a closed set of events, one chained line each, in one file that only grows.
+//! The audit: a closed set of events, one chained line each, in a file that only grows until it is
+//! full and the next goes on.
 //!
 //! Events are formatted where they happen and numbered, hashed and written by one thread. When the
 //! disk fails, unsynced lines are cut off again, so that the file always ends with a whole line,
@@ -6,20 +7,18 @@
 //! again until it works; nobody has to restart anything. What the queue could not hold is recorded
 //! as `events_lost`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{FlockOperation, flock};
 use tokio::sync::oneshot;
 
 use super::accounts::AccountChange;
-use super::chain::{Head, head_path};
+use super::chain::AUDIT_CONTINUED;
+use super::journal::Journal;
 use super::lines::{Batch, Notice, Queue, Take, Writer};
 use super::metrics::{AuthFailure, Metrics, Refresh, TunnelMode};
 use super::text::{self, Fields, Stamp};
@@ -34,6 +33,8 @@ pub struct AuditSettings {
     pub strict: bool,
     /// Events that may wait for the disk.
     pub queue: usize,
+    /// A file with more is full, and the chain goes on in a new one; 0 is no limit.
+    pub max_file_bytes: u64,
 }
 
 /// Everything that is audited. A request that has ended is recorded by
@@ -126,6 +127,10 @@ pub enum AuditEvent<'a> {
         expected: u64,
         found: u64,
     },
+    /// The first line of a new file: the one before was full and has this name now.
+    AuditContinued {
+        after: &'a str,
+    },
 }
 
 /// A CONNECT tunnel.
@@ -160,6 +165,7 @@ impl AuditEvent<'_> {
             Self::EventsLost { .. } => "events_lost",
             Self::TornLine { .. } => "torn_line",
             Self::TailMissing { .. } => "tail_missing",
+            Self::AuditContinued { .. } => AUDIT_CONTINUED,
         }
     }
 
@@ -233,10 +239,11 @@ impl AuditEvent<'_> {
                 out.number("expected", *expected);
                 out.number("found", *found);
             }
+            Self::AuditContinued { after } => out.text("after", after),
         }
     }
 
-    fn append_body(&self, now: SystemTime, out: &mut Vec<u8>) {
+    pub(super) fn append_body(&self, now: SystemTime, out: &mut Vec<u8>) {
         let stamp = text::stamp(now);
         let name = self.name().as_bytes();
         text::put(out, &[b"\"ts\":\"", &stamp, b"\",\"type\":\"", name, b"\""]);
@@ -269,22 +276,6 @@ pub enum AuditUnavailable {
     Closed,
 }
 
-/// Why the audit file could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("the audit file {} could not be opened", path.display())]
-    File { path: PathBuf, source: io::Error },
-    #[error("the audit file {} is in use: is countersign running already? If both are meant, give each a data_dir of its own", path.display())]
-    InUse { path: PathBuf },
-    #[error(
-        "the last line of {} is not an audit line; run `countersign audit verify` on it, then move it away",
-        path.display()
-    )]
-    NotAudit { path: PathBuf },
-    #[error("the audit's head {} is not readable", path.display())]
-    Head { path: PathBuf, source: io::Error },
-}
-
 pub(super) struct Audit {
     queue: Arc<Queue>,
     shared: Arc<Shared>,
@@ -305,10 +296,10 @@ impl Audit {
         clock: Clock,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, SetupError> {
-        let AuditSettings { file, strict, queue } = settings;
+        let AuditSettings { file, strict, queue, max_file_bytes } = settings;
         let queue = Queue::new(queue, queue.saturating_mul(MEAN_LINE).max(MIN_QUEUE_BYTES));
         let shared = Arc::new(Shared::default());
-        let journal = Journal::open(&file, clock.now())?;
+        let journal = Journal::open(&file, max_file_bytes, clock.now())?;
         let mut keeper = Keeper {
             journal,
             clock,
@@ -486,6 +477,7 @@ impl Keeper {
         match result {
             Ok(()) => {
                 self.backlog.clear();
+                self.journal.turn_if_full(self.clock.now());
                 Ok(())
             }
             Err(error) => Err(AuditUnavailable::Disk(Arc::from(error.to_string()))),
@@ -510,181 +502,13 @@ impl Keeper {
     }
 }
 
-/// The file, and where its chain stands.
-struct Journal {
-    file: File,
-    /// The end of the last whole line.
-    length: u64,
-    /// Something may stand behind `length`.
-    dirty: bool,
-    unsynced: bool,
-    chain: Head,
-    head_path: PathBuf,
-    head_seq: u64,
-    out: Vec<u8>,
-    #[cfg(test)]
-    room: Arc<AtomicU64>,
-}
-
-impl Journal {
-    /// Locks the file, moves a torn last line aside and takes up the chain where it ended.
-    fn open(path: &Path, now: SystemTime) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::File { path: path.to_owned(), source };
-        let mut file = open_private(path).map_err(failed)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| OpenError::InUse { path: path.to_owned() })?;
-        let head_path = head_path(path);
-        let noted = Head::read(&head_path)
-            .map_err(|source| OpenError::Head { path: head_path.clone(), source })?;
-        let mut events = Vec::new();
-        let end = End::of(&mut file).map_err(failed)?;
-        if !end.torn.is_empty() {
-            let kept = keep_torn(path, &end.torn).map_err(failed)?;
-            file.set_len(end.whole).map_err(failed)?;
-            let (bytes, kept) = (end.torn.len() as u64, kept.display().to_string());
-            AuditEvent::TornLine { bytes, kept: &kept }.append_body(now, &mut events);
-        }
-        let chain = end.head(path)?;
-        let expected = noted.map_or(0, |head| head.seq);
-        if expected > chain.seq {
-            let event = AuditEvent::TailMissing { expected, found: chain.seq };
-            event.append_body(now, &mut events);
-        }
-        let mut journal = Self {
-            file,
-            length: end.whole,
-            dirty: false,
-            unsynced: false,
-            head_seq: chain.seq,
-            chain,
-            head_path,
-            out: Vec::new(),
-            #[cfg(test)]
-            room: tests::room_of(path),
-        };
-        journal.append(&[&events], true).map_err(failed)?;
-        Ok(journal)
-    }
-
-    /// Chains and writes all lines or none.
-    fn append(&mut self, bodies: &[&[u8]], sync: bool) -> io::Result<()> {
-        let before = self.chain.clone();
-        self.out.clear();
-        for lines in bodies {
-            let mut start = 0;
-            for end in memchr::memchr_iter(b'\n', lines) {
-                self.chain.seal(&lines[start..end], &mut self.out);
-                start = end + 1;
-            }
-        }
-        let written = self.write_out(sync);
-        if written.is_err() {
-            self.chain = before;
-            self.dirty = true;
-            // If this fails too, it is done before the next attempt.
-            let _ = self.clean();
-        }
-        written
-    }
-
-    fn write_out(&mut self, sync: bool) -> io::Result<()> {
-        self.clean()?;
-        if !self.out.is_empty() {
-            self.put()?;
-            self.unsynced = true;
-        }
-        if sync && self.unsynced {
-            self.file.sync_data()?;
-            self.unsynced = false;
-        }
-        self.length += self.out.len() as u64;
-        if sync && self.head_seq != self.chain.seq {
-            // The lines are safe; a head that is behind only proves less.
-            match self.write_head() {
-                Ok(()) => self.head_seq = self.chain.seq,
-                Err(error) => tracing::warn!(%error, "the audit's head cannot be written"),
-            }
-        }
-        Ok(())
-    }
-
-    fn put(&mut self) -> io::Result<()> {
-        #[cfg(test)]
-        if (self.out.len() as u64) > self.room.load(Ordering::Relaxed) {
-            self.file.write_all(&self.out[..self.out.len() / 2])?;
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.file.write_all(&self.out)
-    }
-
-    fn clean(&mut self) -> io::Result<()> {
-        if self.dirty {
-            self.file.set_len(self.length)?;
-            self.dirty = false;
-        }
-        Ok(())
-    }
-
-    fn write_head(&self) -> io::Result<()> {
-        let new = self.head_path.with_extension("head.new");
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(&self.chain)?)?;
-        std::fs::rename(&new, &self.head_path)
-    }
-}
-
-/// The end of an audit file.
-struct End {
-    /// Length up to the last line feed.
-    whole: u64,
-    last: Vec<u8>,
-    torn: Vec<u8>,
-}
-
-impl End {
-    fn of(file: &mut File) -> io::Result<Self> {
-        let length = file.metadata()?.len();
-        let start = length.saturating_sub(MAX_LINE);
-        file.seek(SeekFrom::Start(start))?;
-        let mut tail = Vec::new();
-        file.take(MAX_LINE).read_to_end(&mut tail)?;
-        let line_end = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let torn = tail.split_off(line_end);
-        let last = tail.split(|byte| *byte == b'\n').rev().nth(1).unwrap_or_default().to_vec();
-        Ok(Self { whole: start + line_end as u64, last, torn })
-    }
-
-    fn head(&self, path: &Path) -> Result<Head, OpenError> {
-        if self.whole == 0 {
-            return Ok(Head::start());
-        }
-        Head::after(&self.last).ok_or_else(|| OpenError::NotAudit { path: path.to_owned() })
-    }
-}
-
-fn open_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
-}
-
-fn keep_torn(audit: &Path, torn: &[u8]) -> io::Result<PathBuf> {
-    let path = audit.with_extension("torn");
-    let mut file = open_private(&path)?;
-    file.write_all(torn)?;
-    file.write_all(b"\n")?;
-    file.sync_data()?;
-    Ok(path)
-}
-
 const TICK: Duration = Duration::from_secs(1);
 /// While the disk fails, it is not asked more often than this.
 const RETRY: Duration = Duration::from_millis(100);
 const NAMED_PER_SECOND: u64 = 20;
-/// A line with its longest path, error and names is well below.
-const MAX_LINE: u64 = 64 * 1024;
 const MEAN_LINE: usize = 1024;
 const MIN_QUEUE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 #[path = "audit_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -1,16 +1,23 @@
 use super::*;
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use parking_lot::Mutex;
 
-use crate::telemetry::{Flaw, LogSettings, Settings, Sink, Telemetry, verify};
+use crate::telemetry::journal::open_private;
+use crate::telemetry::trail::{self, Rest, Search};
+use crate::telemetry::volumes::{self, Volume};
+use crate::telemetry::{
+    Finding, Flaw, LogSettings, OpenError, Report, Settings, Sink, Telemetry, verify,
+};
 
 /// How many bytes each test's disk still takes at once.
 static ROOMS: Mutex<Option<HashMap<PathBuf, Arc<AtomicU64>>>> = Mutex::new(None);
 
-pub(super) fn room_of(path: &Path) -> Arc<AtomicU64> {
+pub(in crate::telemetry) fn room_of(path: &Path) -> Arc<AtomicU64> {
     let mut rooms = ROOMS.lock();
     let room = rooms.get_or_insert_default().entry(path.to_owned());
     room.or_insert_with(|| Arc::new(AtomicU64::new(u64::MAX))).clone()
@@ -30,13 +37,22 @@ impl House {
     }
 
     fn open(&self, strict: bool, queue: usize) -> Result<Telemetry, SetupError> {
+        self.open_with(strict, queue, 0)
+    }
+
+    fn open_with(
+        &self,
+        strict: bool,
+        queue: usize,
+        max_file_bytes: u64,
+    ) -> Result<Telemetry, SetupError> {
         let log = LogSettings {
             style: Style::Json,
             filter: "info".to_owned(),
             requests: false,
             sink: Sink::Memory(Arc::default()),
         };
-        let audit = Some(AuditSettings { file: self.file(), strict, queue });
+        let audit = Some(AuditSettings { file: self.file(), strict, queue, max_file_bytes });
         Telemetry::open(Settings { log, audit, clock: Clock::System })
     }
 
@@ -51,6 +67,26 @@ impl House {
         (0..count).for_each(|_| telemetry.event(&STARTED));
         drop(telemetry);
         house
+    }
+
+    /// A file is full after a few of these lines.
+    fn with_full_files(count: usize) -> Self {
+        let house = Self::new();
+        (0..count).for_each(|_| house.one_line_more(1000));
+        house
+    }
+
+    fn one_line_more(&self, max_file_bytes: u64) {
+        let telemetry = self.open_with(false, 10, max_file_bytes).expect("the audit opens");
+        telemetry.event(&STARTED);
+    }
+
+    fn full(&self) -> Vec<Volume> {
+        volumes::full(&self.file()).expect("a readable folder")
+    }
+
+    fn report(&self) -> Report {
+        verify(&self.file()).expect("readable files")
     }
 
     fn text(&self) -> String {
@@ -212,4 +248,126 @@ async fn many_strict_events_share_syncs_and_all_are_there() {
     }
     let report = verify(&house.file()).expect("a readable file");
     assert_eq!((report.lines, report.is_sound()), (500, true));
+}
+
+#[test]
+fn a_full_file_is_put_aside_and_the_chain_goes_on_in_the_next() {
+    let house = House::with_full_files(20);
+    let full = house.full();
+    assert!(full.len() > 2, "{full:?}");
+    let mut next = 1;
+    for Volume { path, first, last } in &full {
+        assert_eq!(*first, next);
+        next = last + 1;
+        let metadata = std::fs::metadata(path).expect("there");
+        assert!(metadata.len() < 2000 && metadata.permissions().mode() & 0o777 == 0o600);
+    }
+    let text = house.text();
+    let before = full.last().and_then(|volume| volume.path.file_name()).expect("a name");
+    let first = text.lines().next().expect("a line");
+    assert!(first.starts_with(&format!("{{\"seq\":{next},")), "{first}");
+    assert!(first.contains(&format!("\"after\":\"{}\"", before.to_string_lossy())), "{first}");
+
+    let report = house.report();
+    assert_eq!((report.is_sound(), report.head, report.first), (true, true, 1), "{report:?}");
+    assert_eq!((report.files, report.lines), (full.len() + 1, report.last.seq));
+    assert_eq!(report.lines as usize, 20 + full.len(), "20 events, and a line for each new file");
+}
+
+#[test]
+fn what_is_looked_for_is_found_in_all_files() {
+    let house = House::with_full_files(20);
+    let all = house.report().lines;
+    let (mut seen, mut before) = (Vec::new(), None);
+    loop {
+        let page = Search { want: 4, before, most_bytes: u64::MAX, ..Search::default() };
+        let found = trail::search(&house.file(), &page, |_| true).expect("readable");
+        seen.extend(found.entries.iter().map(|entry| entry.seq));
+        let Rest::Before(next) = found.rest else { break };
+        before = Some(next);
+    }
+    assert_eq!(seen, (1..=all).rev().collect::<Vec<_>>());
+    let bounded = Search { want: 999, most_bytes: 1500, ..Search::default() };
+    let found = trail::search(&house.file(), &bounded, |_| true).expect("readable");
+    assert!(matches!(found.rest, Rest::Unread { .. }), "the bound is of all files: {found:?}");
+    for seq in 1..=all {
+        let entry = trail::entry(&house.file(), seq).expect("readable").expect("there");
+        assert_eq!(entry.seq, seq);
+    }
+    assert_eq!(trail::entry(&house.file(), all + 1).expect("readable"), None);
+}
+
+#[test]
+fn old_files_may_be_moved_away_and_nothing_else_may_be_missing() {
+    let house = House::with_full_files(30);
+    let full = house.full();
+    std::fs::remove_file(&full[0].path).expect("there");
+    let report = house.report();
+    assert!(report.is_sound() && report.first == full[1].first, "{report:?}");
+
+    let text = std::fs::read_to_string(&full[2].path).expect("there");
+    let without_one: Vec<&str> = text.split_inclusive('\n').skip(1).collect();
+    std::fs::write(&full[2].path, without_one.concat()).expect("room");
+    let (expected, found) = (full[2].first, full[2].first + 1);
+    let file = full[2].path.file_name().expect("a name").to_string_lossy().into_owned();
+    let flaw = Flaw::Sequence { expected, found };
+    assert_eq!(house.report().findings, [Finding { file, line: 1, flaw }]);
+
+    std::fs::remove_file(&full[2].path).expect("there");
+    let flaw = Flaw::Sequence { expected, found: full[3].first };
+    assert_eq!(house.flaws(), [flaw], "a whole file in the middle");
+}
+
+#[test]
+fn a_first_line_that_was_removed_is_no_file_that_was_moved_away() {
+    let house = House::with_full_files(20);
+    house.full().iter().for_each(|volume| std::fs::remove_file(&volume.path).expect("there"));
+    assert_eq!(house.flaws(), []);
+    let text = house.text();
+    let rest: String = text.split_inclusive('\n').skip(1).collect();
+    assert!(!rest.is_empty());
+    std::fs::write(house.file(), rest).expect("room");
+    assert!(matches!(house.flaws()[0], Flaw::Sequence { expected: 1, .. }));
+}
+
+#[test]
+fn a_stop_while_a_file_was_put_aside_leaves_one_audit() {
+    let house = House::with_full_files(8);
+    let last = house.report().last.seq;
+    let first = house.full().last().map_or(1, |volume| volume.last + 1);
+    let second_name = Volume::of(&house.file(), first, last).path;
+    std::fs::hard_link(house.file(), &second_name).expect("a second name");
+    std::fs::write(house.file().with_extension("new"), "{\"half").expect("room");
+    assert_eq!(house.flaws(), [], "as a reader finds it while it is put aside");
+    for _ in 0..8 {
+        house.one_line_more(1000);
+    }
+    let full = house.full();
+    assert!(full.iter().all(|volume| volume.path != second_name), "{full:?}");
+    let report = house.report();
+    assert!(report.is_sound() && report.files == full.len() + 1, "{report:?}");
+}
+
+#[test]
+fn without_its_newest_file_the_audit_goes_on_after_the_last_and_says_so() {
+    let house = House::with_full_files(8);
+    let last = house.full().last().expect("a full file").last;
+    std::fs::remove_file(house.file()).expect("there");
+    house.one_line_more(0);
+    assert_eq!(house.types()[0], "tail_missing");
+    let report = house.report();
+    assert_eq!(report.findings.len(), 1, "{report:?}");
+    assert_eq!((&report.findings[0].flaw, report.last.seq), (&Flaw::TailMissing, last + 2));
+}
+
+#[test]
+fn where_a_file_cannot_be_put_aside_it_goes_on_in_the_same() {
+    let house = House::new();
+    let elsewhere = house.dir.path().join("elsewhere");
+    std::os::unix::fs::symlink(&elsewhere, house.file()).expect("a link");
+    (0..12).for_each(|_| house.one_line_more(1000));
+    assert_eq!(house.full(), []);
+    let report = house.report();
+    assert_eq!((report.is_sound(), report.lines, report.files), (true, 12, 1));
+    assert!(std::fs::symlink_metadata(house.file()).expect("there").is_symlink());
 }

@@ -21,6 +21,7 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::text::{decimal, put};
+use super::volumes::{MAX_LINE, Volume, Volumes};
 use crate::secret::hex;
 
 /// The number and hash of a line.
@@ -139,10 +140,13 @@ pub enum Flaw {
     HeadUnreadable,
 }
 
-/// A flaw and its place, counted from 1; 0 if the file has no line.
+/// A flaw and its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} {flaw}")]
+#[error("{file}: line {line} {flaw}")]
 pub struct Finding {
+    /// The name of the file.
+    pub file: String,
+    /// In that file, counted from 1; 0 if it has none.
     pub line: u64,
     pub flaw: Flaw,
 }
@@ -150,7 +154,11 @@ pub struct Finding {
 /// What [`verify`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
+    /// In all files.
     pub lines: u64,
+    pub files: usize,
+    /// The number of the first line: more than 1 where older files have been moved away.
+    pub first: u64,
     /// The last line's: to be kept elsewhere by whoever wants to prove the file later.
     pub last: Head,
     /// Whether there was a head to compare with. Without one, removed last lines are not found.
@@ -167,39 +175,60 @@ impl Report {
     }
 }
 
-/// Reads an audit file from end to end and checks its chain, and its end against the head.
+/// The type of a file's first line that follows the last line of another.
+pub(super) const AUDIT_CONTINUED: &str = "audit_continued";
+
+/// Reads an audit from end to end, the full files before it too, and checks its chain, and its end
+/// against the head.
 pub fn verify(audit: &Path) -> io::Result<Report> {
     let head = Head::read(&head_path(audit));
-    check(head, File::open(audit)?, |_| true)
+    let volumes = Volumes::open(audit)?;
+    let length = volumes.current.metadata()?.len();
+    check(head, audit, volumes, length, |_, _| true)
 }
 
 /// The same for a file to which its server writes: what comes while it is read is left for the next
 /// time. `goes_on` hears how many of all bytes are read, and says whether to read on.
 ///
 /// # Errors
-/// When the file cannot be read, or reading was ended (`Interrupted`).
-pub fn verify_live(audit: &Path, mut goes_on: impl FnMut(u64, u64) -> bool) -> io::Result<Report> {
+/// When a file cannot be read, or reading was ended (`Interrupted`).
+pub fn verify_live(audit: &Path, goes_on: impl FnMut(u64, u64) -> bool) -> io::Result<Report> {
     // In this order: the file has at least the line that the head names.
     let head = Head::read(&head_path(audit));
-    let file = File::open(audit)?;
-    let end = end_of_last_line(&file)?;
-    check(head, file.take(end), |read| goes_on(read, end))
+    let volumes = Volumes::open(audit)?;
+    let end = end_of_last_line(&volumes.current)?;
+    check(head, audit, volumes, end, goes_on)
 }
 
+/// `end`: where the file that is written ends.
 fn check(
     head: io::Result<Option<Head>>,
-    file: impl io::Read,
-    mut goes_on: impl FnMut(u64) -> bool,
+    audit: &Path,
+    volumes: Volumes,
+    end: u64,
+    mut goes_on: impl FnMut(u64, u64) -> bool,
 ) -> io::Result<Report> {
+    let Volumes { full, current } = volumes;
+    let mut files = Vec::with_capacity(full.len() + 1);
+    for Volume { path, .. } in full {
+        let file = File::open(&path)?;
+        let length = file.metadata()?.len();
+        files.push((path, file, length));
+    }
+    files.push((audit.to_owned(), current, end));
+    let all = files.iter().map(|(_, _, length)| length).sum();
     let mut check = Check::new(head);
-    let mut lines = BufReader::with_capacity(1 << 20, file);
     let (mut line, mut read) = (Vec::new(), 0);
-    while lines.read_until(b'\n', &mut line)? > 0 {
-        check.line(&line);
-        read += line.len() as u64;
-        line.clear();
-        if check.report.lines.is_multiple_of(4096) && !goes_on(read) {
-            return Err(io::ErrorKind::Interrupted.into());
+    for (path, file, length) in files {
+        check.file(&path);
+        let mut lines = BufReader::with_capacity(1 << 20, file.take(length));
+        while lines.read_until(b'\n', &mut line)? > 0 {
+            check.line(&line);
+            read += line.len() as u64;
+            line.clear();
+            if check.report.lines.is_multiple_of(4096) && !goes_on(read, all) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
         }
     }
     Ok(check.finish())
@@ -207,36 +236,55 @@ fn check(
 
 fn end_of_last_line(file: &File) -> io::Result<u64> {
     let length = file.metadata()?.len();
-    let mut tail = vec![0; usize::try_from(length.min(LONGEST_LINE)).unwrap_or(0)];
+    let mut tail = vec![0; usize::try_from(length.min(MAX_LINE as u64)).unwrap_or(0)];
     let start = length - tail.len() as u64;
     file.read_exact_at(&mut tail, start)?;
     // Without any line feed it is no audit, which the check then says.
     Ok(memchr::memrchr(b'\n', &tail).map_or(length, |at| start + at as u64 + 1))
 }
 
-const LONGEST_LINE: u64 = 64 * 1024;
-
 struct Check {
     report: Report,
     head: Option<Head>,
+    unreadable: bool,
+    file: String,
+    /// Of `file`.
+    line: u64,
 }
 
 impl Check {
     fn new(head: io::Result<Option<Head>>) -> Self {
-        let findings = match &head {
-            Ok(_) => Vec::new(),
-            Err(_) => vec![Finding { line: 0, flaw: Flaw::HeadUnreadable }],
-        };
+        let unreadable = head.is_err();
         let head = head.ok().flatten();
-        let report =
-            Report { lines: 0, last: Head::start(), head: head.is_some(), lost: 0, findings };
-        Self { report, head }
+        let report = Report {
+            lines: 0,
+            files: 0,
+            first: 1,
+            last: Head::start(),
+            head: head.is_some(),
+            lost: 0,
+            findings: Vec::new(),
+        };
+        Self { report, head, unreadable, file: String::new(), line: 0 }
+    }
+
+    /// What follows is in this file.
+    fn file(&mut self, path: &Path) {
+        self.file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.line = 0;
+        self.report.files += 1;
     }
 
     fn line(&mut self, bytes: &[u8]) {
+        self.line += 1;
         self.report.lines += 1;
         let Some(bytes) = bytes.strip_suffix(b"\n") else { return self.found(Flaw::Torn) };
         let Some(line) = Line::parse(bytes) else { return self.found(Flaw::Malformed) };
+        if self.report.lines == 1 && line.event == Some(AUDIT_CONTINUED) && line.seq > 0 {
+            // What it follows has been moved away: whoever did so has the last hash of it.
+            self.report.first = line.seq;
+            self.report.last = Head { seq: line.seq - 1, hash: line.prev.to_owned() };
+        }
         if let Some(flaw) = self.flaw_of(&line) {
             self.found(flaw);
         }
@@ -268,12 +316,15 @@ impl Check {
         if expected > self.report.last.seq {
             self.found(Flaw::TailCut { expected });
         }
+        if self.unreadable {
+            self.found(Flaw::HeadUnreadable);
+        }
         self.report
     }
 
     fn found(&mut self, flaw: Flaw) {
         if self.report.findings.len() < MAX_FINDINGS {
-            self.report.findings.push(Finding { line: self.report.lines, flaw });
+            self.report.findings.push(Finding { file: self.file.clone(), line: self.line, flaw });
         }
     }
 }

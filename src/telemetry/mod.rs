@@ -13,12 +13,14 @@ mod label;
 mod accounts;
 mod audit;
 mod chain;
+mod journal;
 mod lines;
 mod log;
 mod metrics;
 mod process;
 mod text;
 pub mod trail;
+mod volumes;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,8 +32,9 @@ use crate::clock::Clock;
 use crate::ids::{AccountId, AppId, CallerId, RequestId};
 
 pub use accounts::{AccountChange, AccountMetrics, AccountState, Census, Waiting};
-pub use audit::{AuditEvent, AuditSettings, AuditUnavailable, OpenError, Tunnel};
+pub use audit::{AuditEvent, AuditSettings, AuditUnavailable, Tunnel};
 pub use chain::{Finding, Flaw, Head, Report, is_intact, verify, verify_live};
+pub use journal::OpenError;
 pub use log::{LogSettings, Sink, Style};
 pub use metrics::{
     Active, AuthFailure, CONTENT_TYPE, LABELS, Listener, Lookup, Metrics, Pool, Refresh, Reload,

@@ -24,6 +24,7 @@ impl House {
                 file: dir.path().join("audit.jsonl"),
                 strict: false,
                 queue: 100_000,
+                max_file_bytes: 0,
             }),
             clock: Clock::System,
         };
@@ -377,7 +378,10 @@ async fn every_event_is_audited_as_one_line_of_its_type() {
     types.dedup();
     assert_eq!(types.len(), 17);
     let report = verify(&house.dir.path().join("audit.jsonl")).expect("a readable file");
-    assert_eq!(report.findings, [Finding { line: 17, flaw: Flaw::TailMissing }]);
+    assert_eq!(
+        report.findings,
+        [Finding { file: "audit.jsonl".to_owned(), line: 17, flaw: Flaw::TailMissing }]
+    );
 }
 
 #[tokio::test]

@@ -1,20 +1,22 @@
-//! The audit read from its end, a piece at a time: what happened last, and what happened to whom.
+//! The audit read from its end, a piece at a time and file by file: what happened last, and what
+//! happened to whom.
 //!
-//! The file may be large and grows while it is read, so nothing here reads it whole: a search ends
+//! It may be large and grows while it is read, so nothing here reads it whole: a search ends
 //! when it has found enough or has read its bound, and says where the next one goes on. Places are
-//! line numbers (`seq`), which stay good while the file grows; they and moments are found by
+//! line numbers (`seq`), which stay good while it grows; they and moments are found by
 //! halving. What is read may have been tampered with: a line that is none is passed over, as `audit
 //! verify` finds it.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use memchr::memmem;
 use serde_json::{Map, Value};
 
+use super::volumes::{self, Volume, Volumes};
 use crate::clock::rfc3339;
 use crate::policy::suggest::{self, Seen, Suggestion};
 
@@ -93,27 +95,62 @@ pub fn search(
     search: &Search,
     mut accepts: impl FnMut(&Entry) -> bool,
 ) -> io::Result<Found> {
-    let trail = Trail::open(audit)?;
-    let mut sieve = Sieve::of(search);
-    let mut found = Found::default();
-    let mut lines = trail.backwards(trail.start_of(search)?);
-    while found.entries.len() < search.want {
-        let Some((line, bytes_read)) = lines.next()? else { return Ok(found.at_the_end()) };
-        let Some(head) = Head::of(line) else { continue };
-        match sieve.judge(&head, line) {
-            Verdict::Ended => return Ok(found.at_the_end()),
-            Verdict::Passes => {
-                found.entries.extend(Entry::parse(line).filter(|entry| accepts(entry)));
-            }
-            Verdict::Other => {}
-        }
-        found.rest = Rest::Before(head.seq);
-        if bytes_read > search.most_bytes && found.entries.len() < search.want {
-            found.rest = Rest::Unread { before: head.seq, older_than: head.at.to_owned() };
-            return Ok(found);
+    let mut looker = Looker { search, sieve: Sieve::of(search), found: Found::default(), read: 0 };
+    for trail in Trails::open(audit, search.before)? {
+        if looker.look(&trail?, &mut accepts)? == Looked::Enough {
+            return Ok(looker.found);
         }
     }
-    Ok(if lines.is_at_the_start() { found.at_the_end() } else { found })
+    Ok(looker.found.at_the_end())
+}
+
+/// A search on its way through the files, from the newest to the oldest.
+struct Looker<'a> {
+    search: &'a Search,
+    sieve: Sieve,
+    found: Found,
+    /// Bytes of the files that are done.
+    read: u64,
+}
+
+#[derive(PartialEq, Eq)]
+enum Looked {
+    /// What is found is the answer.
+    Enough,
+    /// Up to the start of the file; what is before it was not looked at.
+    ToTheStart,
+}
+
+impl Looker<'_> {
+    fn look(
+        &mut self,
+        trail: &Trail,
+        accepts: &mut impl FnMut(&Entry) -> bool,
+    ) -> io::Result<Looked> {
+        let Self { search, sieve, found, read } = self;
+        let mut lines = trail.backwards(trail.start_of(search)?);
+        while found.entries.len() < search.want {
+            let Some((line, bytes_read)) = lines.next()? else { break };
+            let Some(head) = Head::of(line) else { continue };
+            match sieve.judge(&head, line) {
+                Verdict::Ended => {
+                    found.rest = Rest::Nothing;
+                    return Ok(Looked::Enough);
+                }
+                Verdict::Passes => {
+                    found.entries.extend(Entry::parse(line).filter(|entry| accepts(entry)));
+                }
+                Verdict::Other => {}
+            }
+            found.rest = Rest::Before(head.seq);
+            if *read + bytes_read > search.most_bytes && found.entries.len() < search.want {
+                found.rest = Rest::Unread { before: head.seq, older_than: head.at.to_owned() };
+                return Ok(Looked::Enough);
+            }
+        }
+        *read += lines.bytes_read;
+        Ok(if lines.is_at_the_start() { Looked::ToTheStart } else { Looked::Enough })
+    }
 }
 
 impl Found {
@@ -127,11 +164,20 @@ impl Found {
 /// # Errors
 /// When the file cannot be read.
 pub fn entry(audit: &Path, seq: u64) -> io::Result<Option<Entry>> {
-    let trail = Trail::open(audit)?;
+    let before = seq.checked_add(1);
+    let Some(trail) = Trails::open(audit, before)?.next().transpose()? else { return Ok(None) };
     let end = trail.first(|head| head.seq > seq)?;
     let mut lines = trail.backwards(end);
     let entry = lines.next()?.and_then(|(line, _)| Entry::parse(line));
     Ok(entry.filter(|entry| entry.seq == seq))
+}
+
+/// The full files before the one that is written, oldest first.
+///
+/// # Errors
+/// When their folder cannot be read.
+pub fn full_files(audit: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(volumes::full(audit)?.into_iter().map(|volume| volume.path).collect())
 }
 
 /// The least privilege that the requests among these entries need: those that got a credential, and
@@ -215,15 +261,44 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The file up to its last whole line at one moment.
+/// The files of an audit that may have lines with a number below the one that was asked for, newest
+/// first. Each is opened when it is its turn.
+struct Trails {
+    current: Option<File>,
+    full: Vec<Volume>,
+}
+
+impl Trails {
+    fn open(audit: &Path, before: Option<u64>) -> io::Result<Self> {
+        let Volumes { mut full, current } = Volumes::open(audit)?;
+        full.retain(|volume| before.is_none_or(|before| volume.first < before));
+        let last = full.last().map_or(0, |volume| volume.last);
+        // What is asked for may all be in the full ones.
+        let newer = before.is_none_or(|before| before > last + 1);
+        Ok(Self { current: newer.then_some(current), full })
+    }
+}
+
+impl Iterator for Trails {
+    type Item = io::Result<Trail>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let file = match self.current.take() {
+            Some(file) => Ok(file),
+            None => File::open(self.full.pop()?.path),
+        };
+        Some(file.and_then(Trail::of))
+    }
+}
+
+/// One file up to its last whole line at one moment.
 struct Trail {
     file: File,
     end: u64,
 }
 
 impl Trail {
-    fn open(audit: &Path) -> io::Result<Self> {
-        let file = File::open(audit)?;
+    fn of(file: File) -> io::Result<Self> {
         let length = file.metadata()?.len();
         Ok(Self { file, end: length })
     }

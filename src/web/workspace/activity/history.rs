@@ -190,7 +190,7 @@ pub fn moment(ts: &str) -> Option<std::time::SystemTime> {
 }
 
 /// The events that a filter may name.
-pub const KINDS: [(&str, &str); 17] = [
+pub const KINDS: [(&str, &str); 18] = [
     ("request", "Request"),
     ("tunnel_opened", "Tunnel opened"),
     ("tunnel_closed", "Tunnel closed"),
@@ -208,6 +208,7 @@ pub const KINDS: [(&str, &str); 17] = [
     ("ca_created", "CA created"),
     ("events_lost", "Events lost"),
     ("tail_missing", "Audit cut"),
+    ("audit_continued", "Next audit file"),
 ];
 
 pub fn label(kind: &str) -> &'static str {
@@ -241,6 +242,7 @@ fn what(entry: &Entry) -> String {
         "server_stopped" => text("reason").to_owned(),
         "ca_created" => text("fingerprint").to_owned(),
         "events_lost" => format!("{} events", entry.number("count").unwrap_or(0)),
+        "audit_continued" => format!("after {}", text("after")),
         _ => String::new(),
     }
 }
