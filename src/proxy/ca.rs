@@ -22,7 +22,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use rcgen::{Issuer, KeyPair};
 use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::PemObject as _;
@@ -34,7 +34,7 @@ pub use listener::{certificate_names, listener_config};
 
 use files::{Files, Found, exists};
 use issue::{create, leaf_params, serial};
-use listener::share_out_tickets;
+use listener::{complete, server_provider};
 use stored::{Constraints, Facts, Stored};
 
 use crate::clock::{Clock, rfc3339};
@@ -187,7 +187,7 @@ impl CertificateAuthority {
             let (pem, key) = (files.pem.clone(), files.key.clone());
             return Err(Error::Expired { pem, key, at: rfc3339(facts.not_after) });
         }
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(server_provider());
         let leaf_keys = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         Ok(Self {
             issuer: Issuer::from_ca_cert_der(&certificate, key)?,
@@ -341,7 +341,7 @@ fn base_config(provider: Arc<CryptoProvider>) -> Result<ServerConfig, Error> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(NoCertificate));
-    share_out_tickets(&mut config)?;
+    complete(&mut config)?;
     Ok(config)
 }
 

@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use rustls::server::Acceptor;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -81,23 +81,21 @@ enum Begun<S> {
 async fn begin<S>(
     connection: &Connection,
     authority: &Authority,
-    mut stream: S,
+    stream: S,
 ) -> Result<Begun<S>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut first = [0; 1];
-    let read = stream.read(&mut first).await.map_err(|error| error.to_string())?;
-    if read == 0 {
-        return Err("the client closed the tunnel without a word".to_owned());
-    }
-    let stream = Prefixed::new(Bytes::copy_from_slice(&first), stream);
-    match first[0] {
-        TLS_HANDSHAKE => {
+    // Not one byte alone: nearly always the whole hello comes at once.
+    let mut stream = Prefixed::new(Bytes::new(), stream);
+    stream.has_more().await;
+    match stream.prefix.first() {
+        Some(&TLS_HANDSHAKE) => {
             accept(connection, authority, stream).await.map(|tls| Begun::Tls(Box::new(tls)))
         }
-        letter if letter.is_ascii_alphabetic() => Ok(Begun::Clear(stream)),
-        _ => Err("neither TLS nor HTTP came in the tunnel".to_owned()),
+        Some(letter) if letter.is_ascii_alphabetic() => Ok(Begun::Clear(stream)),
+        Some(_) => Err("neither TLS nor HTTP came in the tunnel".to_owned()),
+        None => Err("the client closed the tunnel without a word".to_owned()),
     }
 }
 
@@ -261,8 +259,8 @@ impl<S: AsyncRead + Unpin> Prefixed<S> {
     }
 }
 
-/// Most heads are shorter.
-const SOME_BYTES: usize = 1024;
+/// Most heads are shorter, and TLS hellos with a post-quantum key share (1.2 KiB of it).
+const SOME_BYTES: usize = 2048;
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(

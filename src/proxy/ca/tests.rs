@@ -3,6 +3,7 @@ use std::io::Write as _;
 use std::process::Command;
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, SanType};
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConnection};
 
@@ -372,6 +373,39 @@ fn with_identity(
         .with_root_certificates(roots(root_pem.as_bytes()).expect("roots"))
         .with_client_auth_cert(vec![certificate], key);
     Arc::new(config.expect("an identity"))
+}
+
+#[test]
+fn the_quickest_cipher_is_taken_of_those_that_a_client_offers() {
+    let dir = dir();
+    let ca = open(dir.path(), &settings());
+    let server = ca.server_config(&host("api.acme.test")).expect("a leaf");
+    // As OpenSSL has them.
+    let usual = ["TLS13_AES_256_GCM_SHA384", "TLS13_CHACHA20", "TLS13_AES_128_GCM_SHA256"];
+    for (offered, taken) in [
+        (&usual[..], "TLS13_AES_128_GCM_SHA256"),
+        (&usual[..2], "TLS13_AES_256_GCM_SHA384"),
+        (&usual[1..2], "TLS13_CHACHA20_POLY1305_SHA256"),
+        (&["ECDSA_WITH_AES_256", "ECDSA_WITH_AES_128"], "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
+        (&["ECDSA_WITH_AES_256"], "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"),
+    ] {
+        let mut provider = aws_lc_rs::default_provider();
+        let rank = |suite: &rustls::SupportedCipherSuite| {
+            offered.iter().position(|name| format!("{:?}", suite.suite()).contains(name))
+        };
+        provider.cipher_suites.retain(|suite| rank(suite).is_some());
+        provider.cipher_suites.sort_by_key(rank);
+        let version = provider.cipher_suites[0].version();
+        let client = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[version])
+            .expect("the suites' version")
+            .with_root_certificates(roots(ca.pem().as_bytes()).expect("roots"))
+            .with_no_client_auth();
+        let shaken = shake_hands(Arc::new(client), server.clone(), "api.acme.test");
+        let (client, _) = shaken.expect("a handshake");
+        let suite = client.negotiated_cipher_suite().expect("one").suite();
+        assert_eq!(format!("{suite:?}"), taken, "of {offered:?}");
+    }
 }
 
 #[test]
