@@ -1,17 +1,23 @@
-//! The two decisions on every request's way, alone: which app owns a host, and may this caller.
-//! What they cost must not grow with what is held.
+//! What is decided and attached on every request's way, alone: which app owns a host, may this
+//! caller, and the credential. What the first two cost must not grow with what is held.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use countersign::catalog::Catalog;
 use countersign::config::Draft;
 use countersign::host::Host;
 use countersign::ids::AppId;
+use countersign::inject::{
+    Attachment, AwsSigV4, Head, Moment, OAuth1, OAuth1Method, Signature, Template, prepare,
+};
 use countersign::policy::{CallerPolicy, Decision, Question, decide};
-use http::Method;
+use countersign::secret::Secret;
+use http::header::{ACCEPT, HOST, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method};
 
 const APPS: usize = 4000;
 const RULES: usize = 100;
@@ -32,6 +38,60 @@ pub fn print() {
         println!("  {what:<22} {nanos:>8.0}   {APPS} apps");
     }
     println!("  {:<22} {:>8.0}   {RULES} rules", "a caller's request", decision(&catalog));
+    println!("\nattaching to a GET{:>15}", "ns");
+    let template = |text: &str| Template::parse(text).expect("a valid template");
+    let aws = AwsSigV4 {
+        access_key_id: template("{id}"),
+        secret_access_key: template("{secret}"),
+        session_token: None,
+        service: None,
+        region: None,
+    };
+    let oauth1 = OAuth1 {
+        method: OAuth1Method::HmacSha1,
+        consumer_key: template("{id}"),
+        consumer_secret: template("{secret}"),
+        token: Some((template("{id}"), template("{secret}"))),
+        realm: None,
+    };
+    let bearer = Attachment::Header {
+        name: http::header::AUTHORIZATION,
+        value: template("Bearer {secret}"),
+        optional: false,
+    };
+    let aws = Attachment::Signature(Signature::AwsSigV4(Box::new(aws)));
+    let oauth1 = Attachment::Signature(Signature::OAuth1(Box::new(oauth1)));
+    for (what, attachment) in
+        [("a header", bearer), ("AWS Signature V4", aws), ("OAuth 1.0a, HMAC-SHA1", oauth1)]
+    {
+        println!("  {what:<22} {:>8.0}", attaching(attachment));
+    }
+}
+
+/// Puts it into the head of a request, which is copied first for each.
+fn attaching(attachment: Attachment) -> f64 {
+    let value = |text: &str| Secret::from(text.to_owned());
+    let secret = value("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
+    let values = [("id".to_owned(), value("AKIDEXAMPLE")), ("secret".to_owned(), secret)];
+    let prepared = prepare(&[attachment], &values.into()).expect("values that can be sent");
+    let host: Host = "s3.eu-central-1.amazonaws.com".parse().expect("a valid host");
+    let head: HeaderMap = [(HOST, host.as_str()), (ACCEPT, "*/*"), (USER_AGENT, "bench/1.0")]
+        .map(|(name, value)| (name, HeaderValue::from_str(value).expect("visible")))
+        .into_iter()
+        .collect();
+    let path = PathAndQuery::from_static("/bucket/key.json?list-type=2&prefix=a%2Fb");
+    let moment = || Moment { now: SystemTime::now(), nonce: "n0nce4n0nce4n0nce4n0".to_owned() };
+    time(|| {
+        let (mut headers, mut target) = (head.clone(), path.clone());
+        prepared.attach(&mut headers, &mut target).expect("a valid target");
+        if prepared.has_more() {
+            let (headers, target) = (&mut headers, &mut target);
+            let mut head =
+                Head { method: &Method::GET, host: &host, headers, target, secure: true };
+            prepared.finish(&mut head, &[], &moment()).expect("it can be signed");
+        }
+        black_box((headers, target));
+    })
 }
 
 fn decision(catalog: &Arc<Catalog>) -> f64 {
