@@ -82,7 +82,7 @@ impl FromStr for Host {
         }
         let name = text.strip_suffix('.').unwrap_or(text);
         let marks = check_name(name)?;
-        if last_label_is_a_number(name) {
+        if is_a_number(&name[name.len() - marks.last_label_bytes..]) {
             let ip: Ipv4Addr = name.parse().map_err(|_| Invalid::Address)?;
             return Ok(Self::from_ip(IpAddr::V4(ip)));
         }
@@ -102,6 +102,7 @@ impl FromStr for Host {
 struct Marks {
     upper_case: bool,
     double_hyphen: bool,
+    last_label_bytes: usize,
 }
 
 /// Underscores are let through: real API hosts have them, and DNS does not mind. One walk, because
@@ -131,15 +132,15 @@ fn check_name(name: &str) -> Result<Marks, Invalid> {
         }
         last = byte;
     }
+    marks.last_label_bytes = label_bytes;
     if last == b'.' || last == b'-' { Err(Invalid::Label) } else { Ok(marks) }
 }
 
 /// `127.1`, `2130706433`, `0x7f000001` and `0177.0.0.1` are addresses to some resolvers: what ends
-/// in a number must be four plain decimals, or it is refused.
-fn last_label_is_a_number(name: &str) -> bool {
-    let last = name.rsplit('.').next().unwrap_or(name);
-    let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
-    last.bytes().all(|b| b.is_ascii_digit())
+/// in a label that is a number must be four plain decimals, or it is refused.
+fn is_a_number(label: &str) -> bool {
+    let hexadecimal = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
+    label.bytes().all(|b| b.is_ascii_digit())
         || hexadecimal.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
@@ -195,12 +196,13 @@ impl Authority {
 
 /// Never asks a URL library: some read a port that does not parse as "no port given".
 fn split(text: &str) -> Result<(&str, Option<&str>), Invalid> {
-    if text.contains('@') {
+    let first = |wanted: u8| text.bytes().position(|byte| byte == wanted);
+    if first(b'@').is_some() {
         return Err(Invalid::Userinfo);
     }
     let end_of_host = match text.strip_prefix('[') {
-        Some(_) => text.find(']').ok_or(Invalid::Address)? + 1,
-        None => text.find(':').unwrap_or(text.len()),
+        Some(_) => first(b']').ok_or(Invalid::Address)? + 1,
+        None => first(b':').unwrap_or(text.len()),
     };
     let (host, rest) = text.split_at(end_of_host);
     match rest.strip_prefix(':') {

@@ -19,7 +19,6 @@ pub struct Body {
     busy: Option<InFlight>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "nearly every body is an origin's")]
 enum Kind {
     Own(Option<Bytes>),
     Origin(Origin),
@@ -28,7 +27,12 @@ enum Kind {
 struct Origin {
     body: ResponseBody,
     exchange: Box<Exchange>,
-    scrub: Option<Box<Scrub>>,
+    /// Boxed with what only it needs: an answer is moved often on its way to hyper.
+    scrub: Option<Box<Scrubbing>>,
+}
+
+struct Scrubbing {
+    scrub: Scrub,
     /// They wait for what the scrub held back.
     trailers: Option<Frame<Bytes>>,
     /// The scrub has given out everything.
@@ -39,52 +43,57 @@ type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 impl Origin {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
-        match self.scrub {
+        match &mut self.scrub {
             None => Pin::new(&mut self.body).poll_frame(cx),
-            Some(_) if self.ended => Poll::Ready(self.trailers.take().map(Ok)),
-            Some(_) => self.poll_scrubbed(cx),
+            Some(scrubbing) => scrubbing.poll_frame(&mut self.body, cx),
         }
-    }
-
-    /// Gives out all that the scrub has before it asks the origin for more.
-    fn poll_scrubbed(&mut self, cx: &mut Context<'_>) -> Polled {
-        let Some(scrub) = &mut self.scrub else { return Poll::Ready(None) };
-        loop {
-            let out = scrub.pull().map_err(BodyError::Coding)?;
-            if !out.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(out))));
-            }
-            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
-            match frame.map(Frame::into_data) {
-                Some(Ok(data)) => scrub.push(data),
-                Some(Err(trailers)) => self.trailers = Some(trailers),
-                None => break,
-            }
-        }
-        self.ended = true;
-        let held = scrub.finish().map_err(BodyError::Coding)?;
-        if held.is_empty() {
-            return Poll::Ready(self.trailers.take().map(Ok));
-        }
-        Poll::Ready(Some(Ok(Frame::data(held))))
     }
 
     fn is_end_stream(&self) -> bool {
-        let Some(scrub) = &self.scrub else { return self.body.is_end_stream() };
+        let Some(Scrubbing { scrub, trailers, ended }) = self.scrub.as_deref() else {
+            return self.body.is_end_stream();
+        };
         let nothing_left = || scrub.surplus() == Some(0) && self.body.is_end_stream();
-        self.trailers.is_none() && (self.ended || nothing_left())
+        trailers.is_none() && (*ended || nothing_left())
     }
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.body.size_hint();
-        let Some(scrub) = &self.scrub else { return rest };
-        let Some(surplus) = scrub.surplus() else { return SizeHint::new() };
+        let Some(scrubbing) = &self.scrub else { return rest };
+        let Some(surplus) = scrubbing.scrub.surplus() else { return SizeHint::new() };
         let mut hint = SizeHint::new();
         if let Some(upper) = rest.upper() {
             hint.set_upper(upper + surplus as u64);
         }
         hint.set_lower(rest.lower() + surplus as u64);
         hint
+    }
+}
+
+impl Scrubbing {
+    /// Gives out all that the scrub has before it asks the origin for more.
+    fn poll_frame(&mut self, body: &mut ResponseBody, cx: &mut Context<'_>) -> Polled {
+        if self.ended {
+            return Poll::Ready(self.trailers.take().map(Ok));
+        }
+        loop {
+            let out = self.scrub.pull().map_err(BodyError::Coding)?;
+            if !out.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(out))));
+            }
+            let frame = ready!(Pin::new(&mut *body).poll_frame(cx)).transpose()?;
+            match frame.map(Frame::into_data) {
+                Some(Ok(data)) => self.scrub.push(data),
+                Some(Err(trailers)) => self.trailers = Some(trailers),
+                None => break,
+            }
+        }
+        self.ended = true;
+        let held = self.scrub.finish().map_err(BodyError::Coding)?;
+        if held.is_empty() {
+            return Poll::Ready(self.trailers.take().map(Ok));
+        }
+        Poll::Ready(Some(Ok(Frame::data(held))))
     }
 }
 
@@ -95,8 +104,8 @@ impl Body {
 
     /// `scrub` hides an echoed credential.
     pub fn origin(body: ResponseBody, exchange: Box<Exchange>, scrub: Option<Scrub>) -> Self {
-        let scrub = scrub.map(Box::new);
-        let origin = Origin { body, exchange, scrub, trailers: None, ended: false };
+        let scrubbing = |scrub| Box::new(Scrubbing { scrub, trailers: None, ended: false });
+        let origin = Origin { body, exchange, scrub: scrub.map(scrubbing) };
         Self { kind: Kind::Origin(origin), busy: None }
     }
 

@@ -1,6 +1,7 @@
 //! One request made ready for its origin: stripped, addressed, dressed with the credential, and kept
 //! so that it can go once more. And the answer made fit for the client.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -14,7 +15,7 @@ use crate::catalog::Choice;
 use crate::credentials::{Current, Slot, State};
 use crate::inject::Mask;
 use crate::upstream::{Destination, RequestBody, ResponseBody};
-use http::header::{EXPECT, HOST, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{EXPECT, HOST, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri};
@@ -31,7 +32,7 @@ pub(super) struct Errand {
     pub(super) unfinished: Option<Choice>,
     only_signed: bool,
     /// The head before anything was attached, kept only where a second try is possible.
-    undressed: Option<(Parts, PathAndQuery)>,
+    undressed: Option<Box<(Parts, PathAndQuery)>>,
     pub mask: Option<Mask>,
     /// Held for as long as the body is in memory for its signature.
     pub(super) room: Option<Reserved>,
@@ -51,12 +52,12 @@ impl Errand {
         exchange: &mut Exchange,
     ) -> Result<Box<Self>, Refusal> {
         let Plan { destination, slot, .. } = plan;
-        parts.headers.insert(HOST, host_value(&destination));
+        address(&mut parts.headers, &destination);
         let repeatable = parts.method.is_safe() && body.as_ref().is_none_or(Content::is_empty);
         let body = body.map(|body| request_body(body, &parts, exchange));
         let body = body.unwrap_or_else(RequestBody::empty);
         let undressed = (repeatable && slot.as_ref().is_some_and(|slot| slot.renewable()))
-            .then(|| (parts.clone(), target.clone()));
+            .then(|| Box::new((parts.clone(), target.clone())));
         let credential = slot.map(|slot| Credential { current: slot.current().clone(), slot });
         let mut errand = Box::new(Self {
             destination,
@@ -98,8 +99,8 @@ impl Errand {
 
     /// Ready for a second try with the credential as it is now; false when there can be none.
     pub(super) fn rewind(&mut self) -> Result<bool, Refusal> {
-        let Some((parts, target)) = self.undressed.take() else { return Ok(false) };
-        (self.parts, self.target) = (parts, target);
+        let Some(undressed) = self.undressed.take() else { return Ok(false) };
+        (self.parts, self.target) = *undressed;
         self.body = Some(RequestBody::empty());
         if let Some(credential) = &mut self.credential {
             credential.current = credential.slot.current().clone();
@@ -183,17 +184,18 @@ fn request_body(body: Content, parts: &Parts, exchange: &mut Exchange) -> Reques
     if parts.headers.contains_key(EXPECT) { body.after_continue() } else { body }
 }
 
-fn host_value(to: &Destination) -> HeaderValue {
+/// `Host` says where the request goes. Most clients have written just that.
+fn address(headers: &mut HeaderMap, to: &Destination) {
     let default = if to.tls { 443 } else { 80 };
-    let text = match to.port == default {
-        true if to.host.ip().is_none() => return value_of(to.host.as_str()),
-        true => to.host.to_string(),
-        false => format!("{}:{}", to.host, to.port),
+    let text: Cow<'_, str> = match to.port == default {
+        true if to.host.ip().is_none() => to.host.as_str().into(),
+        true => to.host.to_string().into(),
+        false => format!("{}:{}", to.host, to.port).into(),
     };
-    value_of(&text)
-}
-
-/// A [`crate::host::Host`] is visible ASCII by construction.
-fn value_of(host: &str) -> HeaderValue {
-    HeaderValue::from_str(host).expect("a host is visible ASCII")
+    let mut there = headers.get_all(HOST).iter();
+    let says_so = there.next().is_some_and(|value| value == &*text) && there.next().is_none();
+    if !says_so {
+        let value = HeaderValue::from_str(&text);
+        headers.insert(HOST, value.expect("a host is visible ASCII by construction"));
+    }
 }

@@ -152,11 +152,11 @@ impl Exchange {
         self.received = Some(counter);
     }
 
-    /// The origin's head is here: `waited` since it was asked.
-    pub fn answered(&mut self, status: StatusCode, waited: Duration) {
+    /// The head of the answer of an origin that was asked at `asked` is here.
+    pub fn answered(&mut self, status: StatusCode, asked: Instant) {
         self.status = status.as_u16();
-        self.upstream = Some(waited);
-        self.overhead = Some(self.started.elapsed().saturating_sub(waited));
+        self.upstream = Some(asked.elapsed());
+        self.overhead = Some(asked.duration_since(self.started));
     }
 
     pub fn waited(&self) -> Option<Duration> {

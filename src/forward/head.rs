@@ -5,17 +5,14 @@
 //! RFC 9110 §7.6.1, RFC 9112 §6.1, §3.2.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::request::Parts;
 use http::{Method, Version};
 
 use super::refusal::Refusal;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const ALT_SVC: HeaderName = HeaderName::from_static("alt-svc");
 
 /// Names an account for this one request; never forwarded.
@@ -109,8 +106,13 @@ pub enum Wish {
 
 /// Removes what belongs to the client's connection or to us. Says whether a WebSocket was asked.
 pub fn strip_request(parts: &mut Parts) -> Wish {
-    strip_ours(&mut parts.headers);
-    if !has_hop_by_hop(&parts.headers) {
+    // Nearly every request has this one, and nearly none another of ours.
+    parts.headers.remove(PROXY_AUTHORIZATION);
+    let found = Removable::of(&parts.headers);
+    if found.ours {
+        strip_ours(&mut parts.headers);
+    }
+    if !found.hop_by_hop {
         return Wish::Request;
     }
     let wish = wish_of(parts);
@@ -156,18 +158,39 @@ fn mentions_trailers(value: &HeaderValue) -> bool {
 /// Removes from an answer what belongs to the origin's connection, would make a client give up its
 /// token (`Proxy-Authenticate`), or would lead it around us (`Alt-Svc`).
 pub fn strip_response(headers: &mut HeaderMap) {
-    if has_hop_by_hop(headers) {
+    let found = Removable::of(headers);
+    if found.hop_by_hop {
         strip_hop_by_hop(headers);
     }
-    if headers.keys().any(|name| name == ALT_SVC) {
+    if found.alt_svc {
         headers.remove(ALT_SVC);
     }
-    strip_ours(headers);
+    if found.ours {
+        strip_ours(headers);
+    }
 }
 
-/// Nearly every message has none: one walk over its names is cheaper than a search for each.
-fn has_hop_by_hop(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| name == CONNECTION || HOP_BY_HOP.contains(name))
+/// What a message has that must go. Nearly every one has nothing of it: one walk over its names is
+/// cheaper than a search for each.
+#[derive(Default)]
+struct Removable {
+    hop_by_hop: bool,
+    alt_svc: bool,
+    ours: bool,
+}
+
+impl Removable {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for name in headers.keys() {
+            found.alt_svc |= name == ALT_SVC;
+            found.hop_by_hop |= name == CONNECTION;
+            let name = name.as_str();
+            found.hop_by_hop |= HOP_BY_HOP.contains(&name);
+            found.ours |= is_ours(name);
+        }
+        found
+    }
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -181,13 +204,21 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in &HOP_BY_HOP {
+    for name in HOP_BY_HOP {
         headers.remove(name);
     }
 }
 
-const HOP_BY_HOP: [HeaderName; 7] =
-    [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS];
+/// Beside `Connection` and what it lists.
+const HOP_BY_HOP: [&str; 7] = [
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
 
 /// Fields that frame or address a message keep doing so, whatever `Connection` says of them.
 fn is_end_to_end(name: &HeaderName) -> bool {
@@ -206,18 +237,19 @@ fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 /// `Proxy-*` is between a client and us; `countersign-*` is ours, and an origin that sent one could
 /// pass for us.
+fn is_ours(name: &str) -> bool {
+    // The first letter says no to nearly all.
+    match name.as_bytes().first() {
+        Some(b'p') => name.starts_with("proxy-"),
+        Some(b'c') => name.starts_with("countersign-"),
+        Some(b'x') => name.starts_with("x-countersign-"),
+        _ => false,
+    }
+}
+
 fn strip_ours(headers: &mut HeaderMap) {
-    let ours = |name: &HeaderName| {
-        let name = name.as_str();
-        // The first letter says no to nearly all.
-        match name.as_bytes().first() {
-            Some(b'p') => name.starts_with("proxy-"),
-            Some(b'c') => name.starts_with("countersign-"),
-            Some(b'x') => name.starts_with("x-countersign-"),
-            _ => false,
-        }
-    };
-    let found: Vec<HeaderName> = headers.keys().filter(|name| ours(name)).cloned().collect();
+    let found: Vec<HeaderName> =
+        headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect();
     for name in found {
         headers.remove(name);
     }

@@ -287,7 +287,7 @@ impl Forwarder {
         let request = errand.request()?;
         let asked = Instant::now();
         let response = self.upstream.send(&errand.destination, request).await?;
-        exchange.answered(response.status(), asked.elapsed());
+        exchange.answered(response.status(), asked);
         Ok(response)
     }
 

@@ -126,7 +126,7 @@ fn is_part(head: &Parts) -> bool {
 
 /// What was said of the coded bytes is not true of the text (RFC 9110 §7.7, §8.8.1, RFC 9530).
 fn decode_head(headers: &mut HeaderMap) {
-    const OF_THE_BYTES: [HeaderName; 7] = [
+    static OF_THE_BYTES: [HeaderName; 7] = [
         CONTENT_ENCODING,
         CONTENT_LENGTH,
         ACCEPT_RANGES,
@@ -148,34 +148,33 @@ fn decode_head(headers: &mut HeaderMap) {
 
 /// What a program or person reads.
 fn is_text(headers: &HeaderMap) -> bool {
-    const TEXTS: [&str; 14] = [
-        "application/json",
-        "application/xml",
-        "application/javascript",
-        "application/ecmascript",
-        "application/graphql",
-        "application/jsonl",
-        "application/jsonlines",
-        "application/ndjson",
-        "application/x-ndjson",
-        "application/json-seq",
-        "application/toml",
-        "application/yaml",
-        "application/x-yaml",
-        "application/x-www-form-urlencoded",
+    const TEXTS: [&[u8]; 14] = [
+        b"application/json",
+        b"application/xml",
+        b"application/javascript",
+        b"application/ecmascript",
+        b"application/graphql",
+        b"application/jsonl",
+        b"application/jsonlines",
+        b"application/ndjson",
+        b"application/x-ndjson",
+        b"application/json-seq",
+        b"application/toml",
+        b"application/yaml",
+        b"application/x-yaml",
+        b"application/x-www-form-urlencoded",
     ];
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = value.split(';').next().unwrap_or_default().trim();
-    let ends = |suffix: &str| {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return false };
+    let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    let media_type = media_type.trim_ascii();
+    let ends = |suffix: &[u8]| {
         let start = media_type.len().checked_sub(suffix.len());
-        start
-            .and_then(|start| media_type.get(start..))
-            .is_some_and(|e| e.eq_ignore_ascii_case(suffix))
+        start.is_some_and(|start| media_type[start..].eq_ignore_ascii_case(suffix))
     };
     TEXTS.iter().any(|text| media_type.eq_ignore_ascii_case(text))
-        || media_type.get(..5).is_some_and(|kind| kind.eq_ignore_ascii_case("text/"))
-        || ends("+json")
-        || ends("+xml")
+        || media_type.get(..5).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/"))
+        || ends(b"+json")
+        || ends(b"+xml")
 }
 
 #[cfg(test)]

@@ -108,6 +108,10 @@ impl Needle {
 
     /// The first echo of the value that begins at `from` or later.
     fn find(&self, bytes: &[u8], from: usize) -> Option<Range<usize>> {
+        // No spelling is shorter, and most fields of a head are.
+        if bytes.len() - from < self.bytes().len() {
+            return None;
+        }
         let mut searched = from;
         while let Some(found) = self.anchor.find(&bytes[searched..]) {
             let start = searched + found;

@@ -398,6 +398,9 @@ fn check(value: &str, place: &str) -> Result<(), Error> {
 /// CGI and WSGI servers fold `-` and `_` into one, so a caller could shadow ours
 /// (oauth2-proxy CVE-2025-64484).
 fn remove_lookalikes(headers: &mut HeaderMap, name: &HeaderName) {
+    if !name.as_str().contains(['-', '_']) {
+        return;
+    }
     let folded = |a: u8| if a == b'_' { b'-' } else { a };
     let alike = |other: &HeaderName| {
         other.as_str().len() == name.as_str().len()

@@ -135,7 +135,7 @@ async fn dial(
         exchange.record_first().await?;
         let asked = std::time::Instant::now();
         let origin = forwarder.upstream.dial_onwards(authority, via).await?;
-        exchange.answered(StatusCode::OK, asked.elapsed());
+        exchange.answered(StatusCode::OK, asked);
         Ok((origin, place))
     };
     match dialled.await {

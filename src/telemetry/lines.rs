@@ -2,16 +2,16 @@
 //!
 //! A line is appended to a shared buffer that the writer swaps for an empty one. That is a lock, but
 //! it is only ever held to copy a few hundred bytes, and it costs less than a queue of allocated
-//! lines: nothing is allocated, and the writer gets one contiguous batch. It is woken once per batch
-//! and lets a few milliseconds of lines gather, so a busy process makes hundreds of wake-ups and
-//! writes a second instead of one per request.
+//! lines: nothing is allocated, and the writer gets one contiguous batch. It lets a few milliseconds
+//! of lines gather, and while lines keep coming it is woken by the time alone, so a busy process
+//! makes a hundred wake-ups and writes a second instead of one per request.
 
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::audit::AuditUnavailable;
@@ -31,6 +31,10 @@ struct State {
     batch: Batch,
     lost: u64,
     closed: bool,
+    /// The writer waits for a first line.
+    idle: bool,
+    /// The last batch had lines, so more are likely to come.
+    busy: bool,
 }
 
 /// What the writer takes at once. Every line ends with a line feed and has no other.
@@ -76,13 +80,12 @@ impl Queue {
             state.lost += 1;
             return false;
         }
-        let first = batch.lines.is_empty();
         batch.line_count += 1;
         super::text::put(&mut batch.lines, parts);
         batch.lines.push(b'\n');
+        let idle = std::mem::take(&mut state.idle);
         drop(state);
-        // The writer sleeps only while there is nothing to write, or lets lines gather.
-        if first {
+        if idle {
             self.wake.notify_one();
         }
         true
@@ -119,20 +122,33 @@ impl Queue {
     /// in the parts that are taken.
     pub(super) fn next(&self, batch: &mut Batch, take: Take, patience: Duration) -> Notice {
         let mut state = self.state.lock();
-        if !state.has_work(take) {
-            self.wake.wait_for(&mut state, patience);
+        if state.busy {
+            self.gather(&mut state);
         }
-        if state.has_work(take) && state.batch.waiters.is_empty() && !state.closed {
-            self.wake.wait_for(&mut state, GATHER);
+        if !state.has_work(take) {
+            state.idle = take == Take::All;
+            self.wake.wait_for(&mut state, patience);
+            state.idle = false;
+            if state.has_work(take) {
+                self.gather(&mut state);
+            }
         }
         if take == Take::All {
             std::mem::swap(&mut state.batch.lines, &mut batch.lines);
             state.batch.line_count = 0;
         }
+        state.busy = !batch.lines.is_empty();
         std::mem::swap(&mut state.batch.urgent, &mut batch.urgent);
         std::mem::swap(&mut state.batch.waiters, &mut batch.waiters);
         let lost = if take == Take::All { std::mem::take(&mut state.lost) } else { 0 };
         Notice { lost, closed: state.closed }
+    }
+
+    /// Nothing but an urgent line cuts it short.
+    fn gather(&self, state: &mut MutexGuard<'_, State>) {
+        if state.batch.waiters.is_empty() && !state.closed {
+            self.wake.wait_for(state, GATHER);
+        }
     }
 
     /// Refuses urgent lines from now on and tells the writer to end after the next batch.
@@ -195,7 +211,7 @@ impl Drop for Writer {
 }
 
 /// How long lines gather before they are written.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(10);
 const PARTING: Duration = Duration::from_secs(3);
 
 #[cfg(test)]

@@ -91,11 +91,11 @@ impl<'a> Fields<'a> {
     /// Milliseconds with three decimals.
     pub(super) fn millis(&mut self, key: &str, value: Duration) {
         self.key(key);
-        let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        decimal(self.out, micros / 1000);
+        let micros = value.subsec_micros();
+        let whole = u64::from(micros / 1000);
+        decimal(self.out, value.as_secs().saturating_mul(1000).saturating_add(whole));
         let rest = u16::try_from(micros % 1000).unwrap_or_default();
-        self.out.push(b'.');
-        self.out.extend([rest / 100, rest / 10 % 10, rest % 10].map(digit));
+        self.out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
     }
 
     /// `value` prints nothing that needs escaping: an address, a number.
@@ -176,7 +176,12 @@ pub(crate) fn plain(text: &str) -> String {
 /// Escapes as JSON strings are (RFC 8259 §7), and more.
 pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| NEEDS_A_LOOK[usize::from(byte)]) {
+    // Nearly every text is clean. Looked at without a branch per byte, so that it goes by vectors.
+    let looks = text.bytes().fold(false, |looks, byte| looks | needs_a_look(byte));
+    if !looks {
+        return out.extend_from_slice(text.as_bytes());
+    }
+    while let Some(at) = rest.bytes().position(needs_a_look) {
         let (clean, tail) = rest.split_at(at);
         out.extend_from_slice(clean.as_bytes());
         let Some(char) = tail.chars().next() else { return };
@@ -187,15 +192,9 @@ pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Whether a byte may be of a character to escape.
-const NEEDS_A_LOOK: [bool; 256] = {
-    let mut table = [true; 256];
-    let mut byte = 0x20;
-    while byte < 0x7f {
-        table[byte] = byte == b'"' as usize || byte == b'\\' as usize;
-        byte += 1;
-    }
-    table
-};
+const fn needs_a_look(byte: u8) -> bool {
+    byte < 0x20 || byte >= 0x7f || byte == b'"' || byte == b'\\'
+}
 
 fn escape_char(out: &mut Vec<u8>, char: char) {
     match char {

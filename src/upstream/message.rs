@@ -74,7 +74,7 @@ pub(super) fn prepare_http1(request: &mut Request<RequestBody>, asked: Asked, ho
 
 /// Fields of a connection that HTTP/2 does not know (RFC 9113 §8.2.2). `Expect` goes too: flow
 /// control already keeps an unwanted body small.
-const NOT_IN_HTTP2: [HeaderName; 6] = [
+static NOT_IN_HTTP2: [HeaderName; 6] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -129,16 +129,50 @@ pub(super) fn check_answer<B>(
         return Err("it switched protocols without being asked");
     }
     let headers = response.headers_mut();
-    let (mut coded, mut measured) = (false, false);
-    for name in headers.keys() {
+    let (mut coded, mut lengths) = (false, Lengths::None);
+    for (name, value) in headers.iter() {
         coded |= name == TRANSFER_ENCODING;
-        measured |= name == CONTENT_LENGTH;
+        if name == CONTENT_LENGTH {
+            lengths = lengths.and(value);
+        }
+    }
+    let repeated = match lengths {
+        Lengths::Ambiguous => return Err("a Content-Length that is not one number"),
+        Lengths::Repeated(length) => Some(length.clone()),
+        Lengths::None | Lengths::One(_) => None,
+    };
+    if let Some(length) = repeated {
+        headers.insert(CONTENT_LENGTH, length);
     }
     if coded {
         check_transfer_encoding(headers)?;
         headers.remove(TRANSFER_ENCODING);
     }
-    if measured { check_content_length(headers) } else { Ok(()) }
+    Ok(())
+}
+
+/// The `Content-Length` lines of an answer. hyper has read the length where it counts; here also
+/// the one of an answer without a body.
+enum Lengths<'a> {
+    None,
+    One(&'a HeaderValue),
+    /// The same number more than once.
+    Repeated(&'a HeaderValue),
+    Ambiguous,
+}
+
+impl<'a> Lengths<'a> {
+    fn and(self, line: &'a HeaderValue) -> Self {
+        match self {
+            Self::None if is_a_number(line) => Self::One(line),
+            Self::One(first) | Self::Repeated(first) if line == first => Self::Repeated(first),
+            _ => Self::Ambiguous,
+        }
+    }
+}
+
+fn is_a_number(line: &HeaderValue) -> bool {
+    !line.is_empty() && line.as_bytes().iter().all(u8::is_ascii_digit)
 }
 
 fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), &'static str> {
@@ -153,24 +187,13 @@ fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), &'static str> {
     Err("a Transfer-Encoding other than a single chunked")
 }
 
-/// hyper has read the length where it counts; here also the one of an answer without a body.
-fn check_content_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
-    let Some(first) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
-    let digits = !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit);
-    let lines = headers.get_all(CONTENT_LENGTH);
-    if !digits || lines.iter().any(|line| line != first) {
-        return Err("a Content-Length that is not one number");
-    }
-    if lines.iter().nth(1).is_some() {
-        let first = first.clone();
-        headers.insert(CONTENT_LENGTH, first);
-    }
-    Ok(())
-}
-
-/// A request kept for a second try: one whose body is not streamed.
+/// A request kept for a second try: one whose body is not streamed. Nearly none is made, so the
+/// fields are a list, which is copied and dropped for less than a map.
 pub(super) struct Spare {
-    pub(super) request: Request<RequestBody>,
+    method: Method,
+    target: Uri,
+    fields: Vec<(HeaderName, HeaderValue)>,
+    body: RequestBody,
     /// It changes nothing, so it may arrive twice (RFC 9110 §9.2.2).
     pub(super) harmless: bool,
 }
@@ -180,11 +203,25 @@ impl Spare {
         if asked.upgrade {
             return None;
         }
-        let mut copy = Request::new(request.body().again()?);
-        *copy.method_mut() = request.method().clone();
-        *copy.uri_mut() = request.uri().clone();
-        *copy.headers_mut() = request.headers().clone();
-        Some(Box::new(Self { request: copy, harmless: is_harmless(request) }))
+        let mut fields = Vec::with_capacity(request.headers().len());
+        fields.extend(request.headers().iter().map(|(name, value)| (name.clone(), value.clone())));
+        Some(Box::new(Self {
+            method: request.method().clone(),
+            target: request.uri().clone(),
+            fields,
+            body: request.body().again()?,
+            harmless: is_harmless(request),
+        }))
+    }
+
+    pub(super) fn request(self) -> Request<RequestBody> {
+        let mut request = Request::new(self.body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.target;
+        for (name, value) in self.fields {
+            request.headers_mut().append(name, value);
+        }
+        request
     }
 
     /// Only of a request that may arrive twice: nobody pays for the others.

@@ -243,13 +243,13 @@ impl Tries {
                 if self.refusals < MOST_REFUSALS && failure.is_refused_stream() =>
             {
                 self.refusals += 1;
-                Ok(spare.request)
+                Ok(spare.request())
             }
             (failure, Some(spare))
                 if reused && !self.fresh && spare.harmless && failure.is_loss() =>
             {
                 self.fresh = true;
-                Ok(spare.request)
+                Ok(spare.request())
             }
             (failure, _) => Err(failure),
         }
