@@ -29,7 +29,7 @@ pub async fn run(args: &Args, source: Source) -> anyhow::Result<u8> {
     // Before the first read, so that no change is missed.
     let mut watch = Watch::start(&source);
     let loaded = load_or_explain(&source)?;
-    watch.apps_of(&loaded.config);
+    watch.files_of(&loaded.config);
     // Before the server is ready: whoever sees that may send a signal at once.
     let mut signals = Signals::listen()?;
     let mut running = serve::bind(loaded.config, Options::default()).await?;

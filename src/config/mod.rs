@@ -118,6 +118,8 @@ pub struct ListenerTls {
     pub key: PathBuf,
     /// Callers may prove themselves with certificates that this CA signed.
     pub client_ca: Option<PathBuf>,
+    /// Those of them that do not count any more.
+    pub client_crl: Option<PathBuf>,
 }
 
 /// `[web]`: gateway, API and pages.

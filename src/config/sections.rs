@@ -61,11 +61,15 @@ fn listener_tls(table: &Table<'_>, base: &Path) -> Option<ListenerTls> {
     let certificate = table.text("certificate", file);
     let key = table.text("key", file);
     let client_ca = table.text("client_ca", file);
+    let client_crl = table.text("client_crl", file);
+    if client_crl.is_some() && client_ca.is_none() {
+        table.say("`client_crl` needs `client_ca`: without one no certificate is asked for");
+    }
     if table.is_present() && !(table.has("certificate") && table.has("key")) {
         table.say("`certificate` and `key` are both needed");
     }
     table.done();
-    Some(ListenerTls { certificate: certificate?, key: key?, client_ca })
+    Some(ListenerTls { certificate: certificate?, key: key?, client_ca, client_crl })
 }
 
 pub(super) fn web(table: &Table<'_>, base: &Path) -> Web {

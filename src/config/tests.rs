@@ -91,6 +91,10 @@ fn every_mistake_has_its_line_and_says_what_to_write() {
         ("[proxy]\nunmatched = 'x'", "neither \"tunnel\" nor \"deny\""),
         ("[proxy]\ntls_listen = ['127.0.0.1:1']", "`tls_listen` needs a certificate"),
         ("[proxy.tls]\nkey = 'k'", "`certificate` and `key` are both needed"),
+        (
+            "[proxy.tls]\ncertificate = 'c'\nkey = 'k'\nclient_crl = 'r'",
+            "`client_crl` needs `client_ca`",
+        ),
         ("[proxy]\nlisten = []\n[web]\nlisten = 'off'", "nothing listens"),
         ("[proxy]\nlisten = ['127.0.0.1:8080']", "[proxy] listens on 127.0.0.1:8080 already"),
         ("[web.tls]\nkey = 'k'", "use `certificate` and `key`, or `local_ca = true`"),

@@ -30,7 +30,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 
 pub use files::pem_path;
-pub use listener::{certificate_names, listener_config};
+pub use listener::{Clients, certificate_names, listener_config};
 
 use files::{Files, Found, exists};
 use issue::{create, leaf_params, serial};

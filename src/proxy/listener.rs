@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,7 +32,8 @@ pub struct Listener {
 #[derive(Clone)]
 pub enum Protocol {
     Clear,
-    Tls(Arc<ServerConfig>),
+    /// Renewed while it listens.
+    Tls(Arc<ArcSwap<ServerConfig>>),
     /// A loopback listener of one caller, for one user's processes.
     Own {
         caller: CallerId,
@@ -103,7 +105,7 @@ async fn admit(
         // Boxed: most listeners are not of this kind, and every connection would have its room.
         Protocol::Tls(config) => {
             let arrived = Arrived { peer, channel: Channel::Anonymous, activity };
-            return Box::pin(admit_tls(&doors, stream, arrived, config)).await;
+            return Box::pin(admit_tls(&doors, stream, arrived, config.load_full())).await;
         }
     };
     connection::serve(&doors, stream, Arrived { peer, channel, activity }, false).await;

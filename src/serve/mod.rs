@@ -1,6 +1,7 @@
 //! Bind, run, reload, drain: the only place where the rooms are wired together.
 
 mod assembly;
+mod certificates;
 mod document;
 mod ground;
 mod load;
@@ -37,6 +38,7 @@ pub use store::{
 pub use workshop::Workshop;
 
 use assembly::Assembly;
+use certificates::Certificates;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -130,6 +132,7 @@ pub struct Running {
     pub admin: Option<SocketAddr>,
     pub ca: Arc<CertificateAuthority>,
     pub ca_opened: Opened,
+    certificates: Certificates,
     pub telemetry: Arc<Telemetry>,
     pub forwarder: Arc<Forwarder>,
     pub warnings: Vec<String>,
@@ -168,13 +171,11 @@ impl Running {
     ///
     /// # Errors
     /// Everything that is wrong; the old configuration serves on.
-    pub async fn reload(&mut self, config: Config) -> Result<Vec<String>, Vec<WorldError>> {
-        self.assembly.reload(&config).await.inspect_err(|errors| {
-            self.refused(
-                errors.len(),
-                &errors.first().map(ToString::to_string).unwrap_or_default(),
-            );
+    pub async fn reload(&mut self, config: Config) -> Result<Vec<String>, Vec<String>> {
+        let read = self.take_over(&config).await.inspect_err(|errors| {
+            self.refused(errors.len(), errors.first().map_or("", String::as_str));
         })?;
+        self.certificates.renew(read);
         self.telemetry.event(&AuditEvent::ConfigReloaded {
             apps: config.catalog.len(),
             accounts: config.accounts.len(),
@@ -183,6 +184,14 @@ impl Running {
         let warnings = reload::needs_restart(&self.config, &config);
         self.config = config;
         Ok(warnings)
+    }
+
+    /// All of a new configuration, or nothing of it.
+    async fn take_over(&self, config: &Config) -> Result<Certificates, Vec<String>> {
+        let read = Certificates::read(config).map_err(|error| vec![error.to_string()])?;
+        let assembled = self.assembly.reload(config).await;
+        let said = |errors: Vec<WorldError>| errors.iter().map(ToString::to_string).collect();
+        assembled.map(|()| read).map_err(said)
     }
 
     /// Counts and records a configuration that was refused before it came to [`Self::reload`].

@@ -1,5 +1,6 @@
 //! Reloading when a file changes, without dropping a request.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,8 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Running, Source, load};
-use crate::config::{Config, Proxy, Untouched};
+use super::{Running, Source, certificates, load};
+use crate::config::{Config, Proxy, Untouched, Web};
 
 /// Editors write a file in several steps, and Kubernetes swaps a link: wait until it is quiet.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -21,33 +22,41 @@ pub struct Watch {
     interesting: Arc<Mutex<Interesting>>,
     /// `None` where the system cannot watch; SIGHUP still reloads.
     watcher: Option<RecommendedWatcher>,
+    watched: HashSet<PathBuf>,
 }
 
 impl Watch {
     pub fn start(source: &Source) -> Self {
         let changed = Arc::new(Notify::new());
         let file = source.file.clone();
-        let interesting = Arc::new(Mutex::new(Interesting { file, apps_dir: None }));
+        let interesting = Interesting { files: file.into_iter().collect(), ..Default::default() };
+        let interesting = Arc::new(Mutex::new(interesting));
         let watcher = watcher(&changed, &interesting);
-        let mut watch = Self { changed, interesting, watcher };
+        let mut watch = Self { changed, interesting, watcher, watched: HashSet::new() };
         if let Some(dir) = source.file.as_deref().and_then(directory_of) {
             watch.directory(&dir);
         }
         watch
     }
 
-    /// Also watches the apps of `config`.
-    pub fn apps_of(&mut self, config: &Config) {
-        let before =
-            std::mem::replace(&mut self.interesting.lock().apps_dir, config.apps_dir.clone());
-        if let Some(dir) = config.apps_dir.as_deref().filter(|dir| before.as_deref() != Some(dir)) {
-            self.directory(dir);
+    /// Also watches the apps of `config`, and the certificates that it names.
+    pub fn files_of(&mut self, config: &Config) {
+        let certificates = certificates::files(config);
+        let directories: Vec<PathBuf> =
+            certificates.iter().filter_map(|file| directory_of(file)).collect();
+        let files = config.file.iter().cloned().chain(certificates).collect();
+        *self.interesting.lock() = Interesting { files, apps_dir: config.apps_dir.clone() };
+        for dir in directories.into_iter().chain(config.apps_dir.clone()) {
+            self.directory(&dir);
         }
     }
 
     /// Directories, not files: a file that is replaced would no longer be watched.
     fn directory(&mut self, dir: &Path) {
         let Some(watcher) = &mut self.watcher else { return };
+        if !self.watched.insert(dir.to_owned()) {
+            return;
+        }
         if let Err(error) = watcher.watch(dir, RecursiveMode::NonRecursive) {
             tracing::warn!(%error, dir = %dir.display(), "not watched; send SIGHUP to reload");
         }
@@ -72,14 +81,14 @@ fn watcher(
 
 /// Reloads on every change and every `now`, for as long as it is polled.
 pub async fn follow(running: &mut Running, source: &Source, watch: &mut Watch, now: &Notify) {
-    watch.apps_of(running.config());
+    watch.files_of(running.config());
     loop {
         tokio::select! {
             () = watch.changed.notified() => settle(&watch.changed).await,
             () = now.notified() => {}
         }
         once(running, source).await;
-        watch.apps_of(running.config());
+        watch.files_of(running.config());
     }
 }
 
@@ -105,15 +114,16 @@ async fn once(running: &mut Running, source: &Source) {
             tracing::info!("configuration reloaded");
         }
         Err(errors) => {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             let errors = errors.join("\n");
             tracing::error!("the new configuration is refused and the old one stays:\n{errors}");
         }
     }
 }
 
+#[derive(Default)]
 struct Interesting {
-    file: Option<PathBuf>,
+    /// The configuration, and the certificates that it names.
+    files: Vec<PathBuf>,
     apps_dir: Option<PathBuf>,
 }
 
@@ -124,7 +134,7 @@ impl Interesting {
         let same_name = |file: &PathBuf| file.file_name() == path.file_name();
         let is_app = path.extension().is_some_and(|extension| extension == "toml")
             && self.apps_dir.as_deref().is_some_and(|dir| ends_in(path, dir));
-        is_link || is_app || self.file.as_ref().is_some_and(same_name)
+        is_link || is_app || self.files.iter().any(same_name)
     }
 }
 
@@ -147,10 +157,14 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         let reach = (u.resolve.clone(), u.roots.clone(), u.allow.clone(), u.bind, parent);
         format!("{times:?} {counts:?} {reach:?}")
     };
-    // Whose hosts are left alone is part of every snapshot.
+    // Whose hosts are left alone is part of every snapshot; certificates are read anew.
     let proxy = |c: &Config| {
         let (unmatched, unbound) = (Untouched::Deny, Untouched::Deny);
-        format!("{:?}", Proxy { unmatched, unbound, ..c.proxy.clone() })
+        format!("{:?}", Proxy { unmatched, unbound, tls: None, ..c.proxy.clone() })
+    };
+    let web = |c: &Config| {
+        let tls = c.web.tls.as_ref().map(std::mem::discriminant);
+        format!("{tls:?} {:?}", Web { tls: None, ..c.web.clone() })
     };
     let webhook = |c: &Config| c.webhook.as_ref().map(|webhook| webhook.url.clone());
     let login = |c: &Config| {
@@ -163,7 +177,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let parts: [(&str, bool); 11] = [
         ("data_dir", old.data_dir != new.data_dir),
         ("[proxy]", proxy(old) != proxy(new)),
-        ("[web]", format!("{:?}", old.web) != format!("{:?}", new.web)),
+        ("[web]", web(old) != web(new)),
         ("[login]", login(old) != login(new)),
         ("[admin]", format!("{:?}", old.admin) != format!("{:?}", new.admin)),
         ("[ca]", format!("{:?}", old.ca) != format!("{:?}", new.ca)),

@@ -1,24 +1,19 @@
 //! What each room is told of the configuration, with its files and secrets read.
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::ground::RUNS;
-use super::{Error, Options};
-use crate::config::{self, Config, LogFormat, WebTls};
+use super::{Error, Options, certificates};
+use crate::config::{self, Config, LogFormat};
 use crate::forward::Patience;
-use crate::host::Host;
 use crate::proxy::Limits;
-use crate::proxy::ca::{self, CaSettings, CertificateAuthority};
+use crate::proxy::ca::CaSettings;
 use crate::sources;
 use crate::telemetry::{self, AuditSettings, LogSettings, Style};
 use crate::upstream;
-use crate::web::Tls;
 
 pub(super) fn telemetry_settings(config: &Config, options: &Options) -> telemetry::Settings {
     let style = match config.log.format {
@@ -122,56 +117,9 @@ fn read_roots(paths: &[PathBuf]) -> Result<Vec<CertificateDer<'static>>, Error> 
 /// Files that the configuration names and that cannot be used: for `check`, which binds nothing.
 pub fn unreadable_files(config: &Config) -> Vec<(&'static str, String)> {
     let roots = read_roots(&config.upstream.roots).err().map(|error| ("upstream.roots", error));
-    let tls = config.proxy.tls.as_ref().and_then(|_| listener_tls(config).err());
-    let tls = tls.map(|error| ("proxy.tls", error));
-    let of_web = config.web.tls.as_ref().filter(|tls| matches!(tls, WebTls::Own { .. }));
-    let of_web = of_web.and_then(|tls| own_web_tls(tls).err()).map(|error| ("web.tls", error));
     roots
         .into_iter()
-        .chain(tls)
-        .chain(of_web)
+        .chain(certificates::mistakes(config))
         .map(|(key, error)| (key, error.to_string()))
         .collect()
-}
-
-pub(super) fn web_tls(
-    config: &Config,
-    ca: &Arc<CertificateAuthority>,
-    hosts: &[Host],
-) -> Result<Option<Tls>, Error> {
-    let Some(tls) = &config.web.tls else { return Ok(None) };
-    match tls {
-        WebTls::LocalCa => Ok(Some(Tls::local(ca.clone(), hosts.to_vec()))),
-        WebTls::Own { .. } => Ok(Some(Tls::own(own_web_tls(tls)?))),
-    }
-}
-
-fn own_web_tls(tls: &WebTls) -> Result<ServerConfig, Error> {
-    let WebTls::Own { certificate, key } = tls else {
-        let why = "no files are named".to_owned();
-        return Err(Error::File { key: "web.tls", path: PathBuf::new(), why });
-    };
-    let certificate = read_file("web.tls.certificate", certificate)?;
-    let key = zeroize::Zeroizing::new(read_file("web.tls.key", key)?);
-    Ok(ca::listener_config(&certificate, &key, None)?)
-}
-
-fn read_file(key: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
-    let failed =
-        |error: io::Error| Error::File { key, path: path.to_owned(), why: error.to_string() };
-    std::fs::read(path).map_err(failed)
-}
-
-pub(super) fn listener_tls(config: &Config) -> Result<Arc<ServerConfig>, Error> {
-    let Some(tls) = &config.proxy.tls else {
-        let path = config.file.clone().unwrap_or_default();
-        let why = "proxy.tls_listen needs [proxy.tls]".to_owned();
-        return Err(Error::File { key: "proxy.tls", path, why });
-    };
-    let read = |key, path: &PathBuf| read_file(key, path);
-    let certificate = read("proxy.tls.certificate", &tls.certificate)?;
-    let key = zeroize::Zeroizing::new(read("proxy.tls.key", &tls.key)?);
-    let client_ca =
-        tls.client_ca.as_ref().map(|path| read("proxy.tls.client_ca", path)).transpose()?;
-    Ok(Arc::new(ca::listener_config(&certificate, &key, client_ca.as_deref())?))
 }

@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::assembly::Assembly;
+use super::certificates::{Certificates, web_tls};
 use super::ground::Ground;
 use super::own_apps::{self, OwnApps};
-use super::settings::{audit_file, limits, listener_tls, upstream_settings, web_tls};
+use super::settings::{audit_file, limits, upstream_settings};
 use super::sockets::{Sockets, address_of};
 use super::{Error, Options, OwnListener, Running, store, upkeep};
 use crate::api::{self, Api};
@@ -85,6 +86,7 @@ pub async fn bind(config: Config, options: Options) -> Result<Running, Error> {
         following,
         ca,
         ca_opened,
+        certificates: Certificates::default(),
         telemetry,
         forwarder,
         warnings,
@@ -183,17 +185,20 @@ impl Running {
             let listener = Listener { socket, protocol: protocol.clone() };
             self.accepting.spawn(listener.run(self.doors.clone(), places.clone()));
         }
-        if !sockets.proxy_tls.is_empty() {
-            let tls = listener_tls(&self.config)?;
+        if !sockets.proxy_tls.is_empty() || sockets.web.is_some() {
+            self.certificates = Certificates::read(&self.config)?;
+        }
+        if let Some(certificate) = &self.certificates.proxy {
             for socket in sockets.proxy_tls {
-                let listener = Listener { socket, protocol: Protocol::Tls(tls.clone()) };
+                let protocol = Protocol::Tls(certificate.tls.clone());
+                let listener = Listener { socket, protocol };
                 self.accepting.spawn(listener.run(self.doors.clone(), places.clone()));
             }
         }
         if let Some(socket) = sockets.web {
             let (api, hosts) = (self.api(), self.hosts());
             let connect = self.connect();
-            let tls = web_tls(&self.config, &self.ca, &hosts)?;
+            let tls = web_tls(&self.config, self.certificates.web.as_ref(), &self.ca, &hosts);
             let doors = self.doors.clone();
             let web = Arc::new(Web { doors, api, hosts, connect, workspace, tls });
             self.accepting.spawn(web.run(socket));

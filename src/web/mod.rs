@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 pub use connect::Connect;
-pub use tls::Tls;
+pub use tls::{Tls, http1_only};
 pub use workspace::{Surroundings, Workspace};
 
 use crate::api::Api;

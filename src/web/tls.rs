@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::LazyConfigAcceptor;
@@ -14,15 +15,15 @@ use crate::proxy::ca::CertificateAuthority;
 
 /// Whose certificate browsers see.
 pub enum Tls {
-    Own(Arc<ServerConfig>),
-    Local { ca: Arc<CertificateAuthority>, hosts: Vec<Host> },
+    /// Renewed while it listens.
+    Own(Arc<ArcSwap<ServerConfig>>),
+    Local {
+        ca: Arc<CertificateAuthority>,
+        hosts: Vec<Host>,
+    },
 }
 
 impl Tls {
-    pub fn own(config: ServerConfig) -> Self {
-        Self::Own(http1(config))
-    }
-
     pub fn local(ca: Arc<CertificateAuthority>, hosts: Vec<Host>) -> Self {
         Self::Local { ca, hosts }
     }
@@ -35,11 +36,11 @@ impl Tls {
         let start =
             LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await.ok()?;
         let config = match self {
-            Self::Own(config) => config.clone(),
+            Self::Own(config) => config.load_full(),
             Self::Local { ca, hosts } => {
                 let hello = start.client_hello();
                 let host = named(hello.server_name(), local, hosts)?;
-                http1((*ca.server_config(&host).ok()?).clone())
+                Arc::new(http1_only((*ca.server_config(&host).ok()?).clone()))
             }
         };
         start.into_stream(config).await.ok()
@@ -54,9 +55,9 @@ fn named(name: Option<&str>, local: Option<SocketAddr>, hosts: &[Host]) -> Optio
 }
 
 /// The listener speaks HTTP/1.1 only.
-fn http1(mut config: ServerConfig) -> Arc<ServerConfig> {
+pub fn http1_only(mut config: ServerConfig) -> ServerConfig {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Arc::new(config)
+    config
 }
 
 #[cfg(test)]

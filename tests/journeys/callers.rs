@@ -382,6 +382,50 @@ async fn a_client_certificate_proves_a_caller_by_its_alternative_name() {
     site.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_client_certificate_is_refused_as_soon_as_the_list_says_so() {
+    let (ca, clients) = (Ca::new(), Ca::new());
+    let origin = telling_origin(&ca, &[API]).await;
+    let listener = ca.issue(&["proxy.test"], |_| {});
+    let site = Setup::bare(&ca)
+        .app("acme", &[API], BEARER)
+        .account("acme", "acme")
+        .resolve(&format!("{API}:443"), origin.address)
+        .file("tls.pem", &listener.certificate_pem)
+        .file("tls.key", &listener.key_pem)
+        .file("clients.pem", &clients.pem)
+        .file("revoked.pem", &clients.revokes(&[1], 2090))
+        .proxy("tls_listen = [\"127.0.0.1:{tls}\"]\ntls = { certificate = \"tls.pem\", key = \"tls.key\", client_ca = \"clients.pem\", client_crl = \"revoked.pem\" }")
+        .rest("[callers.machine]\ncertificate = \"machine.test\"\naccounts = [\"acme\"]\nrules = [{}]")
+        .start()
+        .await;
+    let numbered = |serial: u64| {
+        clients.issue(&["machine.test"], |params| {
+            pki::for_clients(params);
+            params.serial_number = Some(rcgen::SerialNumber::from(serial));
+        })
+    };
+    let status = async |serial: u64| {
+        with_certificate(&site, &ca, Some(numbered(serial))).await.map(|answer| answer.status)
+    };
+    assert_eq!((status(1).await, status(2).await, status(3).await), (None, Some(200), Some(200)));
+
+    let read_anew = async |list: String| {
+        let before = site.log().matches("was read anew").count();
+        site.write("revoked.pem", &list);
+        site.until("the list", || site.log().matches("was read anew").count() > before).await;
+    };
+    read_anew(clients.revokes(&[1, 2], 2090)).await;
+    assert_eq!((status(2).await, status(3).await), (None, Some(200)));
+    // Nobody can say any more who is not on it.
+    read_anew(clients.revokes(&[1, 2], 2021)).await;
+    assert_eq!(status(3).await, None);
+    assert_eq!(with_certificate(&site, &ca, None).await.unwrap().status, 407);
+    read_anew(Ca::new().revokes(&[], 2090)).await;
+    assert_eq!(status(3).await, None, "another CA's list says nothing of it");
+    site.close().await;
+}
+
 async fn gateway(site: &Site, path: &str, lines: &str) -> Answer {
     let mut stream = TcpStream::connect(("127.0.0.1", site.ports.web)).await.unwrap();
     let request =

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::client::TlsStream;
 
 use crate::client::{
     self, basic, connect, dial, ends_within, exchange, fetch, flow, get, get_plain, inside,
     read_answer, read_head, status_of,
 };
 use crate::origin::{self, Origin, ok, scripted};
-use crate::pki::Ca;
+use crate::pki::{self, Ca};
 use crate::site::{API, CALLER, OTHER_TOKEN, REFUSED, RELOADED, Setup, Site, TOKEN, caller};
 
 async fn acme() -> (Site, Origin) {
@@ -134,6 +136,56 @@ async fn a_revoked_token_ends_its_tunnels_within_a_second() {
     staying.write_all(b"y").await.unwrap();
     assert_eq!(timeout(client::PATIENCE, staying.read_u8()).await.unwrap().unwrap(), b'y');
     drop(staying);
+    site.close().await;
+}
+
+/// Opens TLS with a listener of ours. Gives the certificate that it showed.
+async fn shown(port: u16, ca: &Ca) -> (TlsStream<TcpStream>, CertificateDer<'static>) {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let config = pki::client_config(&ca.pem, &["http/1.1"], None);
+    let name = "proxy.test".to_owned().try_into().unwrap();
+    let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
+    let chain = stream.get_ref().1.peer_certificates().unwrap();
+    let certificate = chain[0].clone().into_owned();
+    (stream, certificate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_are_renewed_are_shown_at_once_and_connections_stay() {
+    let ca = Ca::new();
+    let origin = scripted(ca.server(&[API]), Vec::new()).await;
+    let (old, new) = (ca.issue(&["proxy.test"], |_| {}), ca.issue(&["proxy.test"], |_| {}));
+    let site = Setup::acme(&ca, origin.address)
+        .file("tls.pem", &old.certificate_pem)
+        .file("tls.key", &old.key_pem)
+        .proxy("tls_listen = [\"127.0.0.1:{tls}\"]\ntls = { certificate = \"tls.pem\", key = \"tls.key\" }")
+        .rest("[web.tls]\ncertificate = \"tls.pem\"\nkey = \"tls.key\"")
+        .start()
+        .await;
+    let ports = [site.ports.tls, site.ports.web];
+    let (mut open, certificate) = shown(site.ports.tls, &ca).await;
+    assert_eq!(certificate, old.certificate);
+    let request = format!(
+        "GET http://countersign.internal/ HTTP/1.1\r\nHost: countersign.internal\r\nProxy-Authorization: {}\r\n\r\n",
+        flow()
+    );
+    open.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut open, "GET").await.status, 200);
+
+    // One file after the other, as tools that renew them do.
+    site.write("tls.key", &new.key_pem);
+    site.until("half of it is refused", || site.log().contains(REFUSED)).await;
+    for port in ports {
+        assert_eq!(shown(port, &ca).await.1, old.certificate);
+    }
+    site.write("tls.pem", &new.certificate_pem);
+    site.until("the rest comes", || site.log().matches("was read anew").count() == 2).await;
+    for port in ports {
+        assert_eq!(shown(port, &ca).await.1, new.certificate);
+    }
+    open.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut open, "GET").await.status, 200, "what was open stays open");
+    assert!(!site.log().contains("restart to put it into use"), "{}", site.log());
     site.close().await;
 }
 

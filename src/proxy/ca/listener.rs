@@ -4,20 +4,30 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Error;
 
-/// TLS for a listener with a certificate of its own (`[proxy.tls]`). With `client_ca`, clients may
+/// What tells which certificates of clients are good, in PEM.
+#[derive(Clone, Copy)]
+pub struct Clients<'a> {
+    pub ca: &'a [u8],
+    /// Lists of those that were revoked (RFC 5280 §5). With any, each issuer of a client's
+    /// certificate needs one, and one whose time is over says no to all.
+    pub crl: Option<&'a [u8]>,
+}
+
+/// TLS for a listener with a certificate of its own (`[proxy.tls]`). With `clients`, they may
 /// prove who they are with a certificate, and need not: tokens go on working.
 pub fn listener_config(
     certificate_pem: &[u8],
     key_pem: &[u8],
-    client_ca_pem: Option<&[u8]>,
+    clients: Option<Clients<'_>>,
 ) -> Result<ServerConfig, Error> {
     let provider = Arc::new(server_provider());
     let chain = certificates(certificate_pem, "the listener's certificate")?;
@@ -25,17 +35,28 @@ pub fn listener_config(
         .map_err(|_| Error::Pem { what: "the listener's key" })?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?;
-    let builder = match client_ca_pem {
-        Some(pem) => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(roots(pem)?.into(), provider)
-                .allow_unauthenticated()
-                .build()?,
-        ),
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(verifier(clients, provider)?),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, key)?;
     complete(&mut config)?;
     Ok(config)
+}
+
+fn verifier(
+    clients: Clients<'_>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let roots = roots(clients.ca)?.into();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(roots, provider).allow_unauthenticated();
+    let Some(pem) = clients.crl else { return Ok(verifier.build()?) };
+    let read: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    let lists = read.ok().filter(|lists| !lists.is_empty());
+    let lists = lists.ok_or(Error::Pem { what: "the list of revoked client certificates" })?;
+    let verifier = verifier.with_crls(lists).only_check_end_entity_revocation();
+    Ok(verifier.enforce_revocation_expiration().build()?)
 }
 
 pub(super) fn roots(pem: &[u8]) -> Result<RootCertStore, Error> {

@@ -345,7 +345,7 @@ fn a_listener_learns_the_names_in_a_client_certificate() {
     let config = listener_config(
         server.as_bytes(),
         ca.leaf_keys.serialize_pem().as_bytes(),
-        Some(ca.pem().as_bytes()),
+        Some(Clients { ca: ca.pem().as_bytes(), crl: None }),
     );
     let config = Arc::new(config.expect("a listener"));
     let proves_itself = with_identity(ca.pem(), certificate.clone(), &keys);
