@@ -18,7 +18,7 @@ async fn run(site: &Site, script: &str, first: String) {
         .args([script, &first, site.project.id.as_str(), &site.token, KEY])
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = timeout(Duration::from_secs(120), node.output()).await.expect("it ends").unwrap();
+    let output = timeout(Duration::from_secs(240), node.output()).await.expect("it ends").unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("all is well"), "{said}\n{complaint}\n{}", site.log());
