@@ -4,8 +4,7 @@
 //! is escaped again: the file may have been tampered with, and a terminal obeys what it is shown.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{BufRead, BufReader, Read, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -73,19 +72,13 @@ fn follow(
             (reader, replaced) = (BufReader::new(open(file)?), false);
             partial.clear();
         } else {
-            replaced = !is_named(reader.get_ref(), file)?;
+            // While there is none of that name, the next is still being made.
+            replaced = trail::is_named(reader.get_ref(), file).is_ok_and(|named| !named);
             if !replaced {
                 thread::sleep(POLL);
             }
         }
     }
-}
-
-/// Whether the open file is still the one of that name. While there is none it is.
-fn is_named(open: &File, file: &Path) -> io::Result<bool> {
-    let Ok(named) = std::fs::metadata(file) else { return Ok(true) };
-    let open = open.metadata()?;
-    Ok((open.dev(), open.ino()) == (named.dev(), named.ino()))
 }
 
 /// Checks the chain and says what is wrong, line by line. True if nothing is: the exit code is then

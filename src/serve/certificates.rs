@@ -37,11 +37,7 @@ impl Certificates {
             true => None,
             false => Some(of_proxy(config)?),
         };
-        let web = match &config.web.tls {
-            Some(WebTls::Own { certificate, key }) => Some(of_web(certificate, key)?),
-            Some(WebTls::LocalCa) | None => None,
-        };
-        Ok(Self { proxy, web })
+        Ok(Self { proxy, web: of_web(config).transpose()? })
     }
 
     /// Shows from now on what was read anew. Tickets of before are void then, so that nobody
@@ -75,10 +71,7 @@ pub(super) fn files(config: &Config) -> Vec<PathBuf> {
 /// Why the files of a configuration cannot be used, if they cannot.
 pub(super) fn mistakes(config: &Config) -> impl Iterator<Item = (&'static str, Error)> {
     let proxy = config.proxy.tls.as_ref().and_then(|_| of_proxy(config).err());
-    let web = match &config.web.tls {
-        Some(WebTls::Own { certificate, key }) => of_web(certificate, key).err(),
-        Some(WebTls::LocalCa) | None => None,
-    };
+    let web = of_web(config).and_then(Result::err);
     let proxy = proxy.map(|error| ("proxy.tls", error));
     proxy.into_iter().chain(web.map(|error| ("web.tls", error)))
 }
@@ -115,11 +108,16 @@ fn of_proxy(config: &Config) -> Result<Renewable, Error> {
     Ok(Renewable::new(made, parts))
 }
 
-fn of_web(certificate: &Path, key: &Path) -> Result<Renewable, Error> {
-    let certificate = read_file("web.tls.certificate", certificate)?;
-    let key = Zeroizing::new(read_file("web.tls.key", key)?);
-    let made = http1_only(ca::listener_config(&certificate, &key, None)?);
-    Ok(Renewable::new(made, [Some(&certificate), Some(&*key), None, None]))
+/// `None`: the web listener has no certificate of its own.
+fn of_web(config: &Config) -> Option<Result<Renewable, Error>> {
+    let Some(WebTls::Own { certificate, key }) = &config.web.tls else { return None };
+    let read = || {
+        let certificate = read_file("web.tls.certificate", certificate)?;
+        let key = Zeroizing::new(read_file("web.tls.key", key)?);
+        let made = http1_only(ca::listener_config(&certificate, &key, None)?);
+        Ok(Renewable::new(made, [Some(&certificate), Some(&*key), None, None]))
+    };
+    Some(read())
 }
 
 impl Renewable {

@@ -371,3 +371,24 @@ fn where_a_file_cannot_be_put_aside_it_goes_on_in_the_same() {
     assert_eq!((report.is_sound(), report.lines, report.files), (true, 12, 1));
     assert!(std::fs::symlink_metadata(house.file()).expect("there").is_symlink());
 }
+
+#[test]
+fn a_file_that_comes_through_a_pipe_is_verified_alone() {
+    use std::os::fd::AsRawFd as _;
+    let house = House::with_full_files(20);
+    let full = house.full();
+    let mut text = std::fs::read(&full[1].path).expect("there");
+    for altered in [false, true] {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        if altered {
+            let middle = text.len() / 2;
+            text[middle] ^= 1;
+        }
+        writer.write_all(&text).expect("room in the pipe");
+        drop(writer);
+        let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let report = verify(Path::new(&path)).expect("readable");
+        let lines = full[1].last - full[1].first + 1;
+        assert_eq!((report.is_sound(), report.lines), (!altered, lines), "{report:?}");
+    }
+}

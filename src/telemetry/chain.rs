@@ -182,9 +182,7 @@ pub(super) const AUDIT_CONTINUED: &str = "audit_continued";
 /// against the head.
 pub fn verify(audit: &Path) -> io::Result<Report> {
     let head = Head::read(&head_path(audit));
-    let volumes = Volumes::open(audit)?;
-    let length = volumes.current.metadata()?.len();
-    check(head, audit, volumes, length, |_, _| true)
+    check(head, audit, Volumes::open(audit)?, u64::MAX, |_, _| true)
 }
 
 /// The same for a file to which its server writes: what comes while it is read is left for the next
@@ -200,7 +198,7 @@ pub fn verify_live(audit: &Path, goes_on: impl FnMut(u64, u64) -> bool) -> io::R
     check(head, audit, volumes, end, goes_on)
 }
 
-/// `end`: where the file that is written ends.
+/// `end`: where the file that is written is read no further.
 fn check(
     head: io::Result<Option<Head>>,
     audit: &Path,
@@ -216,7 +214,7 @@ fn check(
         files.push((path, file, length));
     }
     files.push((audit.to_owned(), current, end));
-    let all = files.iter().map(|(_, _, length)| length).sum();
+    let all = files.iter().fold(0_u64, |all, (_, _, length)| all.saturating_add(*length));
     let mut check = Check::new(head);
     let (mut line, mut read) = (Vec::new(), 0);
     for (path, file, length) in files {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 #[cfg(test)]
 use std::sync::Arc;
@@ -196,9 +196,7 @@ impl Journal {
         (self.file, self.chain, self.unsynced) = (file, chain, true);
         self.out.clear();
         // The new name is as safe as its first line only with its folder.
-        if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            File::open(folder)?.sync_all()?;
-        }
+        File::open(volumes::folder(&self.path))?.sync_all()?;
         self.write_out(true)
     }
 
@@ -250,8 +248,7 @@ impl End {
 /// Fails also when the file has been put aside, and the one that has its name now is another's.
 fn lock(file: &File, path: &Path) -> io::Result<()> {
     flock(file, FlockOperation::NonBlockingLockExclusive)?;
-    let (locked, named) = (file.metadata()?, std::fs::metadata(path)?);
-    match (locked.dev(), locked.ino()) == (named.dev(), named.ino()) {
+    match volumes::is_named(file, path)? {
         true => Ok(()),
         false => Err(io::ErrorKind::ResourceBusy.into()),
     }

@@ -16,7 +16,9 @@ use std::time::SystemTime;
 use memchr::memmem;
 use serde_json::{Map, Value};
 
+pub use super::volumes::is_named;
 use super::volumes::{self, Volume, Volumes};
+
 use crate::clock::rfc3339;
 use crate::policy::suggest::{self, Seen, Suggestion};
 

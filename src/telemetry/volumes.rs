@@ -51,9 +51,8 @@ fn affixes(audit: &Path) -> (String, String) {
 /// # Errors
 /// When their folder cannot be read.
 pub(super) fn full(audit: &Path) -> io::Result<Vec<Volume>> {
-    let folder = audit.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut volumes = Vec::new();
-    for entry in std::fs::read_dir(folder.unwrap_or(Path::new(".")))? {
+    for entry in std::fs::read_dir(folder(audit))? {
         volumes.extend(Volume::named(audit, audit.with_file_name(entry?.file_name())));
     }
     volumes.sort_by_key(|volume| (volume.first, volume.last));
@@ -75,6 +74,10 @@ impl Volumes {
         // In this order: should the server go on in a new file meanwhile, what was opened here is
         // one of the full ones, and so are those that follow it.
         let current = File::open(audit)?;
+        // What comes through a pipe, such as a file that was compressed, stands alone.
+        if !current.metadata()?.is_file() {
+            return Ok(Self { full: Vec::new(), current });
+        }
         let mut full = full(audit)?;
         if let Some(first) = first_number(&current)? {
             full.retain(|volume| volume.first < first);
@@ -103,19 +106,30 @@ pub(super) fn first_number(file: &File) -> io::Result<Option<u64>> {
 /// # Errors
 /// When a name cannot be removed.
 pub(super) fn forget_unfinished(audit: &File, volumes: &mut Vec<Volume>) -> io::Result<()> {
-    let same = |path: &Path| -> io::Result<bool> {
-        let (one, other) = (audit.metadata()?, std::fs::symlink_metadata(path)?);
-        Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
-    };
     let mut kept = Vec::new();
     for volume in volumes.drain(..) {
-        match same(&volume.path)? {
+        match is_named(audit, &volume.path)? {
             true => std::fs::remove_file(&volume.path)?,
             false => kept.push(volume),
         }
     }
     *volumes = kept;
     Ok(())
+}
+
+/// Whether an open file is the one that has this name now.
+///
+/// # Errors
+/// When there is none of that name, or it cannot be looked at.
+pub fn is_named(open: &File, name: &Path) -> io::Result<bool> {
+    let (open, named) = (open.metadata()?, std::fs::metadata(name)?);
+    Ok((open.dev(), open.ino()) == (named.dev(), named.ino()))
+}
+
+/// Where an audit's files are.
+pub(super) fn folder(audit: &Path) -> &Path {
+    let folder = audit.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 /// A line with its longest path, error and names is well below.

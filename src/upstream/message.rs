@@ -203,13 +203,14 @@ impl Spare {
         if asked.upgrade {
             return None;
         }
+        let body = request.body().again()?;
         let mut fields = Vec::with_capacity(request.headers().len());
         fields.extend(request.headers().iter().map(|(name, value)| (name.clone(), value.clone())));
         Some(Box::new(Self {
             method: request.method().clone(),
             target: request.uri().clone(),
             fields,
-            body: request.body().again()?,
+            body,
             harmless: is_harmless(request),
         }))
     }

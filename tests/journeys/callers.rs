@@ -322,10 +322,7 @@ async fn wrong_proofs_are_all_the_same_407() {
 
 /// A client of the TLS listener with a certificate of its own.
 async fn with_certificate(site: &Site, ca: &Ca, identity: Option<Identity>) -> Option<Answer> {
-    let stream = TcpStream::connect(("127.0.0.1", site.ports.tls)).await.unwrap();
-    let config = pki::client_config(&ca.pem, &["http/1.1"], identity);
-    let name = "proxy.test".to_owned().try_into().unwrap();
-    let mut stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.ok()?;
+    let mut stream = pki::greet(site.ports.tls, ca, identity).await.ok()?;
     let request = format!("GET http://{API}/ HTTP/1.1\r\nHost: {API}\r\n\r\n");
     // In TLS 1.3 a refusal of the certificate comes after the handshake.
     stream.write_all(request.as_bytes()).await.ok()?;
@@ -333,22 +330,27 @@ async fn with_certificate(site: &Site, ca: &Ca, identity: Option<Identity>) -> O
     (answer.status != 0).then_some(answer)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_certificate_proves_a_caller_by_its_alternative_name() {
-    let (ca, clients, strangers) = (Ca::new(), Ca::new(), Ca::new());
-    let origin = telling_origin(&ca, &[API]).await;
+/// A TLS listener that asks for certificates of `clients`, and the caller whom one of them proves.
+fn asking(ca: &Ca, clients: &Ca, origin: &Origin, keys: &str) -> Setup {
     let listener = ca.issue(&["proxy.test"], |_| {});
-    let site = Setup::bare(&ca)
+    Setup::bare(ca)
         .app("acme", &[API], BEARER)
         .account("acme", "acme")
         .resolve(&format!("{API}:443"), origin.address)
         .file("tls.pem", &listener.certificate_pem)
         .file("tls.key", &listener.key_pem)
         .file("clients.pem", &clients.pem)
-        .proxy("tls_listen = [\"127.0.0.1:{tls}\"]\ntls = { certificate = \"tls.pem\", key = \"tls.key\", client_ca = \"clients.pem\" }")
+        .proxy(&format!(
+            "tls_listen = [\"127.0.0.1:{{tls}}\"]\ntls = {{ certificate = \"tls.pem\", key = \"tls.key\", {keys} }}"
+        ))
         .rest("[callers.machine]\ncertificate = \"machine.test\"\naccounts = [\"acme\"]\nrules = [{}]")
-        .start()
-        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_proves_a_caller_by_its_alternative_name() {
+    let (ca, clients, strangers) = (Ca::new(), Ca::new(), Ca::new());
+    let origin = telling_origin(&ca, &[API]).await;
+    let site = asking(&ca, &clients, &origin, "client_ca = \"clients.pem\"").start().await;
     let name = "machine.test";
     let answer = with_certificate(&site, &ca, Some(clients.client(&[name]))).await.unwrap();
     assert_eq!((answer.status, credential(&origin).as_str()), (200, KEY));
@@ -386,17 +388,9 @@ async fn a_client_certificate_proves_a_caller_by_its_alternative_name() {
 async fn a_revoked_client_certificate_is_refused_as_soon_as_the_list_says_so() {
     let (ca, clients) = (Ca::new(), Ca::new());
     let origin = telling_origin(&ca, &[API]).await;
-    let listener = ca.issue(&["proxy.test"], |_| {});
-    let site = Setup::bare(&ca)
-        .app("acme", &[API], BEARER)
-        .account("acme", "acme")
-        .resolve(&format!("{API}:443"), origin.address)
-        .file("tls.pem", &listener.certificate_pem)
-        .file("tls.key", &listener.key_pem)
-        .file("clients.pem", &clients.pem)
+    let keys = "client_ca = \"clients.pem\", client_crl = \"revoked.pem\"";
+    let site = asking(&ca, &clients, &origin, keys)
         .file("revoked.pem", &clients.revokes(&[1], 2090))
-        .proxy("tls_listen = [\"127.0.0.1:{tls}\"]\ntls = { certificate = \"tls.pem\", key = \"tls.key\", client_ca = \"clients.pem\", client_crl = \"revoked.pem\" }")
-        .rest("[callers.machine]\ncertificate = \"machine.test\"\naccounts = [\"acme\"]\nrules = [{}]")
         .start()
         .await;
     let numbered = |serial: u64| {

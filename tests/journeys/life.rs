@@ -141,10 +141,7 @@ async fn a_revoked_token_ends_its_tunnels_within_a_second() {
 
 /// Opens TLS with a listener of ours. Gives the certificate that it showed.
 async fn shown(port: u16, ca: &Ca) -> (TlsStream<TcpStream>, CertificateDer<'static>) {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let config = pki::client_config(&ca.pem, &["http/1.1"], None);
-    let name = "proxy.test".to_owned().try_into().unwrap();
-    let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
+    let stream = pki::greet(port, ca, None).await.unwrap();
     let chain = stream.get_ref().1.peer_certificates().unwrap();
     let certificate = chain[0].clone().into_owned();
     (stream, certificate)

@@ -11,6 +11,9 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// A CA that nobody knows until somebody is told.
 pub struct Ca {
@@ -115,6 +118,18 @@ pub fn expired(params: &mut CertificateParams) {
 
 pub fn not_yet_valid(params: &mut CertificateParams) {
     (params.not_before, params.not_after) = (date_time_ymd(2090, 1, 1), date_time_ymd(2091, 1, 1));
+}
+
+/// A client of the proxy's TLS listener.
+pub async fn greet(
+    port: u16,
+    ca: &Ca,
+    identity: Option<Identity>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let name = "proxy.test".to_owned().try_into().unwrap();
+    let config = client_config(&ca.pem, &["http/1.1"], identity);
+    TlsConnector::from(config).connect(name, stream).await
 }
 
 /// Trusts the CAs of `pem` and nothing else.
